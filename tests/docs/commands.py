@@ -31,6 +31,8 @@ NO_COMMAND = (
         "SuperNode ",
     ),
     *("class ", "@registry", "def ", "from ", "my-cohort/", "remind/   ", "(1/J"),
+    *("remind\n", "remind_server\n", "remind_client\n", "remind_studies\n"),  # floors
+    "F_l = ",
 )
 # What is written for a person, and what stands for it here.
 PLACEHOLDERS = {"<run>": "RUN", "[--last 50] [--event refused] [--json]": "--last 50 --event refused --json"}

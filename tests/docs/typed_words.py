@@ -53,6 +53,7 @@ MORE = {
     ("python", "benchmarks/measuring.py"): (
         *("--patients", "4", "--measured", "2", "--batch", "2", "--steps", "1", "--rounds", "1"),
     ),
+    ("python", "benchmarks/aggregation_memory.py"): ("--sites", "3", "--megabytes", "1"),
     ("python", "benchmarks/bytes.py"): ("--seeds", "1", *SMALL),
     ("python", "benchmarks/golden_runs.py"): ("--only", "rule-fedremind"),
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
@@ -102,6 +103,18 @@ NOT_HERE = {
     ),
     ("remind", "data", "import", "fprm"): Excuse(
         "needs files that are not public", "tests/data/importers/test_command.py::test_embed_and_fprm"
+    ),
+    ("remind", "data", "import", "eicu"): Excuse(
+        "needs files that are not public", "tests/data/importers/test_eicu.py::test_the_command"
+    ),
+    ("remind", "data", "import", "bids"): Excuse(
+        "needs files that are not public", "tests/data/importers/test_bids.py::test_the_command"
+    ),
+    ("remind", "data", "import", "omop"): Excuse(
+        "needs files that are not public", "tests/data/importers/test_omop.py::test_the_command"
+    ),
+    ("remind", "data", "import", "brats"): Excuse(
+        "needs files that are not public", "tests/data/importers/test_brats.py::test_the_command"
     ),
     ("remind", "consortium", "run"): Excuse(
         "needs three hospitals that are online",
