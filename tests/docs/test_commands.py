@@ -19,6 +19,7 @@ from tests.docs.commands import CHECKED, DOCUMENTS, NOT_CHECKED, ROOT, SHELL, bl
 from tests.docs.typed_words import ALONE, CODES, GUIDES, HOSPITAL, MORE, NOT_HERE, PORTS, SERVERS, at_start, excuse
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+IMPORT = ["remind", "data", "import"]  # of files that are not public: each importer has a test of its command
 
 
 @pytest.fixture
@@ -146,9 +147,9 @@ def test_no_command_falls_between(folder):
                 others += 1
             else:
                 assert at_start(words, NOT_HERE, None), f"{document.name}: nothing excuses {words}"
-                excused += 1
+                excused += words[:3] != IMPORT
     assert typed > 120
-    assert excused < 25 < others
+    assert excused < 22 < others
 
 
 @pytest.mark.parametrize("test", sorted({excused.test for excused in NOT_HERE.values()}))
@@ -182,4 +183,4 @@ def test_what_is_excused_or_shortened_stands_in_a_document(folder):
     for table in (MORE, NOT_HERE, SERVERS, HOSPITAL, CODES, PORTS):
         assert not [key for key in table if not any(tuple(w[: len(key)]) == key for w in words)]
     assert {w[0] for w in words} >= NOT_CHECKED.keys()
-    assert len(NOT_HERE) <= 17
+    assert sum(key[:3] != tuple(IMPORT) for key in NOT_HERE) <= 14

@@ -98,9 +98,6 @@ NOT_HERE = {
     ("remind", "data", "import", "embed"): Excuse(
         "needs files that are not public", "tests/data/importers/test_command.py::test_embed_and_fprm"
     ),
-    ("remind", "data", "import", "brats"): Excuse(
-        "needs files that are not public", "tests/data/importers/test_brats.py::test_the_command"
-    ),
     ("remind", "data", "import", "fprm"): Excuse(
         "needs files that are not public", "tests/data/importers/test_command.py::test_embed_and_fprm"
     ),
