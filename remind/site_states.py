@@ -13,11 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from remind.model_file import digest_of
-
 FOLDER = "sites"  # in a run's folder: a folder for each site
 STATE, INDEX = "state.pt", "history.json"  # in a site's folder
 VERSION = "~"  # state.pt~7 is the state after seven rounds
@@ -96,7 +91,7 @@ class SiteStates:
                 if not file.is_file():
                     return f"{file}: is missing"
                 try:
-                    whole = digest_of(_read(file)) == weights
+                    whole = _digest_of_tensors(_read(file)) == weights
                 except Exception:  # as above
                     whole = False
                 if not whole:
@@ -121,6 +116,8 @@ def _index_problem(site: Path, over: bool) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import torch  # names of files are asked for by programs that compute nothing
+
     content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     return content
 
@@ -158,7 +155,13 @@ def _hash_into(sha: Any, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for one in value:
             _hash_into(sha, one)
-    elif isinstance(value, Tensor):
-        sha.update(digest_of({"": value}).encode())
+    elif hasattr(value, "untyped_storage"):  # a tensor
+        sha.update(_digest_of_tensors({"": value}).encode())
     else:
         sha.update(f"{value!r};".encode())
+
+
+def _digest_of_tensors(tensors: Mapping[str, Any]) -> str:
+    from remind.model_file import digest_of
+
+    return digest_of(tensors)

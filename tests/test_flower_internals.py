@@ -11,6 +11,8 @@ ALLOWED = {
     "client/remind_client/flower_internals.py",
     "server/remind_server/flower_internals.py",
     "server/remind_server/consortium/flower.py",
+    "benchmarks/peers/flower.py",  # what is compared with: Flower's own simulation
+    "benchmarks/peers/ours.py",
 }
 NAMED = {"_flwr_boot.py": {"flwr.cli.app"}}  # runs at every start of Python and imports nothing: it waits for this name
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from remind.metrics.formulas import auroc, balanced_accuracy, macro_f1
 
@@ -32,6 +31,8 @@ def mean_interval(total: float, squares: float, n: int, most: float) -> Interval
     The variance includes half a patient more on each side, 1 away or at the end of the range, so that it does not
     vanish if a few patients have nearly the same value. With one patient the interval is 0 … `most`.
     """
+    from scipy.special import stdtrit  # a prediction needs no interval, and scipy takes long to import
+
     if n < 2:
         return 0.0, most
     mean = total / n

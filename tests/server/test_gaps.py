@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Error, Message
 
 from remind.errors import UserError
-from remind_server.outputs.attendance import summary_warnings
+from remind_server.outputs.gaps import summary_warnings
 from remind_server.outputs.run_folder import ROUNDS, SUMMARY, RunFolder
 from remind_server.rounds.exchange import GRACE
 from remind_server.rounds.strategy import FedRemind

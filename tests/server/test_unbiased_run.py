@@ -9,7 +9,8 @@ import torch
 from remind.config import Config, Scalar
 from remind.federation.participation import Draw, alike, by_share
 from remind.objectives.lambda_step import update_weights
-from remind_server.outputs.attendance import NEVER_DRAWN, Attendance, gaps_of, summary_warnings
+from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.gaps import NEVER_DRAWN, gaps_of, summary_warnings
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.roster import Roster
 from remind_server.rounds.strategy import FedRemind

@@ -24,7 +24,8 @@ from remind_studies.yardsticks.tasks import Patients, _classes, _sample, answers
 from tests.builders.configs import ROUNDS, SIZE
 from tests.builders.studies import SMALL
 
-OTHERS = [name for name in outcomes() if name != "classes"]
+MASKS = "segmentation"  # yardsticks cannot predict it
+OTHERS = [name for name in outcomes() if name not in ("classes", MASKS)]
 COMMON = SMALL | {"synthetic.patients": 240}
 
 
@@ -62,7 +63,7 @@ class Guess(Yardstick):
         return [Fixed(classes) for _ in hospitals]
 
 
-@pytest.mark.parametrize("kind", list(outcomes()))
+@pytest.mark.parametrize("kind", [name for name in outcomes() if name != MASKS])
 def test_the_loss_of_the_questions_is_that_of_the_outcome(kind):
     """What yardsticks minimise is the likelihood that the outcome's models are trained with."""
     outcome, own = patients(kind)

@@ -63,10 +63,8 @@ def examine(schema: ModalitySchema, contents: Contents, memory: Memory | None = 
     if not isinstance(contents, OnePerPatient):
         return Examined()
     at = {i: source for i, source in enumerate(contents.source_N) if isinstance(source, Path)}
-    kind = kind_of(schema)
-    assert isinstance(kind, FileKind)
     asked = "\0".join([f"{schema.model_dump_json(exclude={'name'})} {contents.converted()}", *kind_code(schema)])
-    return examine_paths(at, asked, partial(kind.examine, schema, contents), memory)
+    return examine_paths(at, asked, partial(_look, schema, contents), memory)
 
 
 def examine_paths(
@@ -120,6 +118,12 @@ def _in_parallel(paths: list[Path], one: "partial[Finding | Good]", jobs: int) -
             return dict(zip(paths, pool.map(one, paths, chunksize=16), strict=True))
     except BrokenProcessPool:
         return dict(zip(paths, map(one, paths), strict=True))
+
+
+def _look(schema: ModalitySchema, contents: OnePerPatient, path: Path) -> Sight:
+    kind = kind_of(schema)  # looked up where it is needed: a kind that somebody added cannot be sent to a process
+    assert isinstance(kind, FileKind)
+    return kind.examine(schema, contents, path)
 
 
 def _examine_one(look: Callable[[Path], Sight], path: Path) -> Finding | Good:

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, get_args
 import click
 import typer
 
+from remind.data.importers.eicu_label import EicuLabel
 from remind.data.importers.mimic_settings import CodesRule, Label, NotesRule
 from remind.errors import UserError
 
 AbsentFiles = Literal["error", "drop"]
-EicuLabel = Literal["in-hospital", "unit", "length-of-stay"]  # `eicu.Label`, whose module takes long to import
 
 import_app = typer.Typer(help="Make a cohort from the files of a published data set.", no_args_is_help=True)
 

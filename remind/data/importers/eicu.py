@@ -6,7 +6,7 @@ All times are offsets in minutes from the admission to the unit. Letters: N exam
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from remind.data.cohort.problems import Problem
 from remind.data.importers.common import Summary, cohort_folder, write_declaration, write_table
 from remind.data.importers.eicu_items import APERIODIC, GENDERS, LABS, OLDEST, PERIODIC
+from remind.data.importers.eicu_label import EicuLabel
 from remind.data.importers.release import (
     NUMBER,
     TEXT,
@@ -29,7 +30,7 @@ from remind.data.importers.release import (
 from remind.errors import UserError, several
 from remind.outcomes.base import outcomes
 
-Label = Literal["in-hospital", "unit", "length-of-stay"]
+Label = EicuLabel
 DAY, HOUR = 1440.0, 60.0  # minutes
 EDGES = (3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 21.0)
 STAY = "patientunitstayid"

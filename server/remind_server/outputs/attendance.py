@@ -1,18 +1,18 @@
 """Record which sites took part in a run. A run that misses expected sites is reported as incomplete."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from torch import Tensor
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from remind import groups
-from remind.secagg.limits import FEWEST
+from remind_server.outputs.gaps import gaps_of, summary_warnings
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Exit code of a run that ended although some site never took part or was not examined, or a group was never trained.
 INCOMPLETE = 3
-NEVER_DRAWN = "never drawn, as each round asks a part of the sites (federation.participation)"
 
 
 class Attendance(Observer):
@@ -75,7 +75,7 @@ class Attendance(Observer):
         self._asked.update(start.asked)
         self._waiting = set(start.sites) - self._asked
 
-    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+    def round_done(self, record: RoundRecord, tensors: "Mapping[str, Tensor]") -> None:
         """Store which sites counted in the round."""
         self._counted |= set(record.answered)
         if record.chances:
@@ -135,30 +135,3 @@ class Attendance(Observer):
     def warnings(self) -> list[str]:
         """Return the warnings for the end of the run; none if every site took part until the end."""
         return summary_warnings({"absent": self.unexamined, **self.content()})
-
-
-def untrained(names: Iterable[str]) -> str:
-    """Return which groups were never trained, as text."""
-    why = f"no hospital that has them took part, or fewer than {FEWEST} under secure aggregation"
-    return f"groups {', '.join(names)}: never trained, as {why}"
-
-
-def gaps_of(summary: Mapping[str, Any]) -> list[str]:
-    """Return why a run is incomplete, from a ``summary.json``: sites that never took part, groups never trained."""
-    never = {**dict.fromkeys(_never_drawn(summary), NEVER_DRAWN), **summary.get("never_took_part", {})}
-    found = [f"{site}: {why}" for site, why in sorted(never.items())]
-    return found + ([untrained(summary["never_trained"])] if summary.get("never_trained") else [])
-
-
-def _never_drawn(summary: Mapping[str, Any]) -> list[str]:
-    return list((summary.get("drawn") or {}).get("never_drawn", ()))
-
-
-def summary_warnings(summary: Mapping[str, Any]) -> list[str]:
-    """Return the same warnings, from a ``summary.json``."""
-    never, absent = summary.get("never_took_part", {}), summary.get("absent", {})
-    found = [f"site {site} never took part: {why}" for site, why in sorted(never.items())]
-    found += [f"site {site} never took part: {NEVER_DRAWN}" for site in _never_drawn(summary)]
-    found += [untrained(summary["never_trained"])] if summary.get("never_trained") else []
-    found += [f"site {site} was not examined: {why}" for site, why in sorted(absent.items()) if site not in never]
-    return found

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from remind_server.flower_internals import replaced_in_run, run_status
-from remind_server.outputs.attendance import INCOMPLETE, summary_warnings
+from remind_server.outputs.attendance import INCOMPLETE
+from remind_server.outputs.gaps import summary_warnings
 
 PATIENCE = 15.0  # seconds to wait between the end of a run's log and the end of the run
 LOOK = 0.2

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from remind.errors import UserError
 from remind.outcomes.base import kind_of
-from remind_server.outputs.attendance import gaps_of
+from remind_server.outputs.gaps import gaps_of
 from remind_server.store.open import writing
 from remind_server.store.schema import (
     ALL,

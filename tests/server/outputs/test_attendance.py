@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from remind.cli import app
 from remind_server.dashboard.reader import Reader
-from remind_server.outputs.attendance import INCOMPLETE, Attendance, summary_warnings
+from remind_server.outputs.attendance import INCOMPLETE, Attendance
+from remind_server.outputs.gaps import summary_warnings
 from remind_server.outputs.run_folder import SUMMARY, RunFolder
 from remind_server.simulation.simulate_command import simulate_command
 from remind_server.store.open import open_store, store_url

@@ -30,7 +30,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = Config.from_flat(BASE | {"method.rule": "fedadam", "federation.encoders": "shared"})
     checkpoints = Checkpoints(folder, 2)
-    grid = SiteGrid([site("s", cohort([1, 3] * 8), config, folder / "sites")])
+    grid = SiteGrid([site("s", cohort([1, 3] * 8), config, tmp_path_factory.mktemp("hospitals"))])
     FedRemind(config, [], checkpoints=checkpoints).run(grid)
     newest = max(checkpoints.folder.glob("round-*"))
     return checkpoints, newest, File(newest.read_bytes())
@@ -66,7 +66,7 @@ def test_without_one_that_can_be_read_each_is_named(written, left):
     others = {other: other.read_bytes() for other in checkpoints.folder.glob("round-*")}
     for other in others:
         other.write_bytes(left)
-    with pytest.raises(UserError, match="no checkpoint can be read") as caught:
+    with pytest.raises(UserError, match="no checkpoint can be resumed from") as caught:
         newest(checkpoints, [])
     assert all(str(other) in str(caught.value) for other in others)
     for other, kept in others.items():
