@@ -13,22 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FOLDER = "sites"  # in a run's folder: a folder for each site
-STATE, INDEX = "state.pt", "history.json"  # in a site's folder
-VERSION = "~"  # state.pt~7 is the state after seven rounds
-ENDED = "ended"  # content of the index of a run that has ended
+import torch
+from torch import Tensor
+
+from remind.model_file import digest_of
+from remind.site_files import ENDED, FOLDER, INDEX, STATE, VERSION, encoder_file, stored_rounds
+
 PARTS, FOR_TRAINING = ("encoders", "kept", "since"), ("stage", "optimizer")
-
-
-def stored_rounds(site: Path) -> set[int]:
-    """Return the numbers of rounds after which a site's folder has the state."""
-    versions = (path.name.partition(VERSION)[2] for path in site.glob(f"{STATE}{VERSION}*"))
-    return {int(text) for text in versions if text.isdecimal()}  # others are written at the moment
-
-
-def encoder_file(name: str, digest: str) -> str:
-    """Return the name of the file with the weights of an encoder that have this digest."""
-    return f"encoder-{name}-{digest[:40]}.pt"
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class SiteStates:
                 if not file.is_file():
                     return f"{file}: is missing"
                 try:
-                    whole = _digest_of_tensors(_read(file)) == weights
+                    whole = digest_of(_read(file)) == weights
                 except Exception:  # as above
                     whole = False
                 if not whole:
@@ -116,8 +107,6 @@ def _index_problem(site: Path, over: bool) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import torch  # names of files are asked for by programs that compute nothing
-
     content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     return content
 
@@ -155,13 +144,7 @@ def _hash_into(sha: Any, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for one in value:
             _hash_into(sha, one)
-    elif hasattr(value, "untyped_storage"):  # a tensor
-        sha.update(_digest_of_tensors({"": value}).encode())
+    elif isinstance(value, Tensor):
+        sha.update(digest_of({"": value}).encode())
     else:
         sha.update(f"{value!r};".encode())
-
-
-def _digest_of_tensors(tensors: Mapping[str, Any]) -> str:
-    from remind.model_file import digest_of
-
-    return digest_of(tensors)

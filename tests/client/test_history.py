@@ -8,7 +8,7 @@ from remind.federation.flower import read_as
 from remind.federation.messages import Examine, Task
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
-from remind.site_states import INDEX, STATE
+from remind.site_files import INDEX, STATE
 from remind_client.question import TooOldError
 from remind_client.refusal import words_for
 from remind_client.rounds.site import Site

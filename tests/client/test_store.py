@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from remind.site_states import STATE
+from remind.site_files import STATE
 from remind_client.store.files import TensorFiles
 from remind_client.store.site_store import SiteStore, digest
 from remind_client.vault.key import VaultKey

@@ -14,7 +14,7 @@ from remind.metrics.scores import EVERY, SCORES
 from remind.metrics.selection import Verdict, is_better
 from remind.metrics.statistics import merge, total
 from remind.model_file import load_model
-from remind.site_states import STATE
+from remind.site_files import STATE
 from remind_server.outputs.run_folder import LAST, MODEL, RunFolder
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind

@@ -28,7 +28,7 @@ from remind.federation.messages import Report
 from remind.federation.secure_messages import MaskedAnswer
 from remind.files import flush
 from remind.model_file import digest_of
-from remind.site_states import ENDED, INDEX, STATE, VERSION, stored_rounds
+from remind.site_files import ENDED, INDEX, STATE, VERSION, stored_rounds
 from remind_client.question import TooOldError
 from remind_client.vault.errors import VaultError
 from remind_client.vault.vault import Vault

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from remind.model_file import digest_of
 from remind.prediction.site_part import FILE as MODEL
 from remind.prediction.site_part import SitePart
-from remind.site_states import STATE, encoder_file, fingerprint
+from remind.site_files import STATE, encoder_file
+from remind.site_states import fingerprint
 from remind.training.token_cache import TokenCache
 from remind_client.store.files import TensorFiles
 from remind_client.store.history import History

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from remind.disk import named
 from remind.processes.private_files import write_private
-from remind.site_states import VERSION
+from remind.site_files import VERSION
 from remind_client.vault.key import VaultKey
 from remind_client.vault.stream import HEADER_BYTES, Sealer, key_id, opened
 

@@ -47,7 +47,7 @@ def fit_mask(array: NDArray[Any], size: tuple[int, int, int], values: Collection
         remedy = "set label.resize = true, or declare in label.size the size that the masks have"
         raise Unreadable(f"is {shape_text(array.shape)}, not {shape_text(size)}", remedy)
     found = np.unique(array)
-    if (found != np.rint(found)).any():
+    if not np.isfinite(found).all() or (found != np.rint(found)).any():
         remedy = "save the mask itself, with whole numbers, and not one that was interpolated"
         raise Unreadable("holds numbers that are not whole", remedy)
     if unknown := [int(n) for n in found.tolist() if n != 0 and n not in values]:

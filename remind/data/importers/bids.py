@@ -78,11 +78,12 @@ def import_bids(settings: BidsSettings, progress: Progress = silent) -> Summary:
         progress(f"looking for images of {len(labelled)} participants")
         found = [_images(settings.bids, str(row[ID]), settings.suffixes) for row in labelled]
         presence_Nm = np.array([[name in images for name in settings.suffixes] for images, _ in found], dtype=bool)
+        presence_Nm = presence_Nm.reshape(len(found), len(settings.suffixes))  # also of nobody
         table_N = np.array([any(row[c] is not None for c in settings.columns) for row in labelled], dtype=bool)
         if settings.columns:
             presence_Nm = np.column_stack([presence_Nm, table_N])
-        keep_N = np.fromiter((any(row) for row in presence_Nm.tolist()), dtype=np.bool_, count=len(presence_Nm))
-        if not any(keep_N.tolist()):
+        keep_N = np.asarray(presence_Nm.any(axis=1))
+        if not keep_N.any():
             raise UserError(
                 f"--bids {settings.bids}: no participant with a label has an image of {listed(settings.suffixes)}"
             )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import click
 import typer
 
-from remind.data.importers.eicu_label import EicuLabel
+from remind.data.importers.eicu_items import Label as EicuLabel
 from remind.data.importers.mimic_settings import CodesRule, Label, NotesRule
 from remind.errors import UserError
 

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
@@ -128,3 +129,20 @@ def _toml(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return literal(value)
+
+
+def observations(parts: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """Return the columns of a series' file from tables of ``id``, ``time`` in hours, ``item`` and ``value``."""
+    whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "time", "item", "value"])
+    whole = whole.sort_values(["id", "time", "item"], kind="stable")
+    return {
+        "patient_id": whole["id"].astype("int64").tolist(),
+        "time": whole["time"].astype("float64").tolist(),
+        "item": whole["item"].tolist(),
+        "value": whole["value"].astype("float64").tolist(),
+    }
+
+
+def cells(values: Iterable[Any]) -> list[Any]:
+    """Return the values of a column, None where there is none."""
+    return [None if pd.isna(value) else value for value in values]

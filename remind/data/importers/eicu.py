@@ -13,9 +13,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from remind.data.cohort.problems import Problem
-from remind.data.importers.common import Summary, cohort_folder, write_declaration, write_table
-from remind.data.importers.eicu_items import APERIODIC, GENDERS, LABS, OLDEST, PERIODIC
-from remind.data.importers.eicu_label import EicuLabel
+from remind.data.importers.common import (
+    Summary,
+    cells,
+    cohort_folder,
+    observations,
+    write_declaration,
+    write_table,
+)
+from remind.data.importers.eicu_items import APERIODIC, GENDERS, LABS, OLDEST, PERIODIC, Label
 from remind.data.importers.release import (
     NUMBER,
     TEXT,
@@ -30,7 +36,6 @@ from remind.data.importers.release import (
 from remind.errors import UserError, several
 from remind.outcomes.base import outcomes
 
-Label = EicuLabel
 DAY, HOUR = 1440.0, 60.0  # minutes
 EDGES = (3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 21.0)
 STAY = "patientunitstayid"
@@ -145,7 +150,7 @@ def _person(stays: pd.DataFrame) -> Written:
     age = pd.to_numeric(stays["age"].where(~stays["age"].fillna("").str.startswith(">"), str(OLDEST)), errors="coerce")
     gender = stays["gender"].map(GENDERS)
     unit = stays["unittype"]
-    columns = {"patient_id": stays[STAY].tolist(), "age": _cells(age), "gender": _cells(gender), "unit": _cells(unit)}
+    columns = {"patient_id": stays[STAY].tolist(), "age": cells(age), "gender": cells(gender), "unit": cells(unit)}
     known_N = (age.notna() | gender.notna() | unit.notna()).to_numpy()
     columns = {name: [v for v, known in zip(values, known_N, strict=True) if known] for name, values in columns.items()}
     levels = {"gender": tuple(GENDERS.values()), "unit": tuple(sorted(unit.dropna().unique()))}
@@ -206,15 +211,7 @@ def _observed(rows: pd.DataFrame, offset: str, item: Any, value: Any) -> pd.Data
 
 
 def _series(parts: list[pd.DataFrame], items: tuple[str, ...], hours: float) -> Written:
-    whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "time", "item", "value"])
-    whole = whole.sort_values(["id", "time", "item"], kind="stable")
-    columns = {
-        "patient_id": whole["id"].astype("int64").tolist(),
-        "time": whole["time"].astype("float64").tolist(),
-        "item": whole["item"].tolist(),
-        "value": whole["value"].astype("float64").tolist(),
-    }
-    return columns, {"kind": "series", "items": items, "horizon": float(hours)}
+    return observations(parts), {"kind": "series", "items": items, "horizon": float(hours)}
 
 
 def _finish(
@@ -265,7 +262,3 @@ def _finish(
         left_out=tuple(left_out),
         remarks=(f"{kept['hospitalid'].nunique()} hospitals are the sites",),
     )
-
-
-def _cells(values: "pd.Series[Any]") -> list[Any]:
-    return [None if pd.isna(value) else value for value in values]

@@ -1,6 +1,9 @@
-"""Labs and vitals of eICU that are taken, with the bounds of plausible values in the units of the release."""
+"""Outcomes of eICU, and its labs and vitals with the bounds of plausible values in the units of the release."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Label = Literal["in-hospital", "unit", "length-of-stay"]  # what is predicted; the command line loads it at once
 
 
 @dataclass(frozen=True)

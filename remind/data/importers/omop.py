@@ -38,14 +38,7 @@ VISITS = {
     "visit_start_date": TIME,
     "visit_end_date": TIME,
 }
-PERSON = {"person_id": WHOLE, "gender_concept_id": WHOLE, "year_of_birth": WHOLE}
 DEATH = {"person_id": WHOLE, "death_date": TIME}
-CONDITIONS = {
-    "person_id": WHOLE,
-    "condition_concept_id": WHOLE,
-    "condition_start_date": TIME,
-    "visit_occurrence_id": WHOLE,
-}
 OPTIONAL = {
     "visit_occurrence": ("visit_start_datetime", "visit_end_datetime"),
     "death": ("death_datetime",),
@@ -106,7 +99,7 @@ def _open(cdm: Path, mapping: Mapping, progress: Progress) -> Files:
     if mapping.label.kind in ("death", "death-later"):
         wanted["death"] = dict(DEATH)
     if mapping.label.kind == "conditions":
-        wanted["condition_occurrence"] = dict(CONDITIONS)
+        wanted["condition_occurrence"] = dict(modalities.COLUMNS["condition_occurrence"])
     for one in mapping.modalities.values():
         wanted.setdefault(one.table, dict(modalities.COLUMNS[one.table]))
     if "death" not in wanted and any((cdm / f"death{end}").is_file() for end in (".csv", ".csv.gz")):

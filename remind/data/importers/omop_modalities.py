@@ -4,7 +4,7 @@ Rows belong to a visit by person and time, not by ``visit_occurrence_id``, which
 N examples, R rows of a table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from remind.data.importers.common import write_table
+from remind.data.importers.common import cells, observations, write_table
 from remind.data.importers.omop_mapping import Codes, Item, Modality, Notes, Person, Series
 from remind.data.importers.omop_visits import LeftOut
 from remind.data.importers.release import NUMBER, TEXT, TIME, WHOLE, ReleaseFile
@@ -96,16 +96,8 @@ def _series(
         for item, own in found.groupby("item"):
             parts.append(_values(own, asked.items[str(item)], counts))
     left_out += [(f"{name}: values {why}", n) for why, n in counts.items()]
-    whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "time", "item", "value"])
-    whole = whole.sort_values(["id", "time", "item"], kind="stable")
     hours = _hours(examples["start"], examples["index"]).max()
-    columns = {
-        "patient_id": whole["id"].astype("int64").to_numpy(),
-        "time": whole["time"].astype("float64").to_numpy(),
-        "item": whole["item"].tolist(),
-        "value": whole["value"].astype("float64").to_numpy(),
-    }
-    return columns, {"kind": "series", "items": tuple(asked.items), "horizon": float(hours)}
+    return observations(parts), {"kind": "series", "items": tuple(asked.items), "horizon": float(hours)}
 
 
 def _values(rows: pd.DataFrame, item: Item, counts: dict[str, int]) -> pd.DataFrame:
@@ -184,18 +176,14 @@ def _person(asked: Person, file: ReleaseFile, examples: pd.DataFrame) -> tuple[d
     known_N = age.notna() | gender.notna()
     columns = {
         "patient_id": found.loc[known_N, "id"].tolist(),
-        "age": _or_none(age[known_N]),
-        "gender": _or_none(gender[known_N]),
+        "age": cells(age[known_N]),
+        "gender": cells(gender[known_N]),
     }
     fields = {"kind": "table", "columns": ("age", "gender"), "categories": {"gender": tuple(GENDERS.values())}}
     return columns, fields
 
 
 GENDERS = {8507: "male", 8532: "female"}
-
-
-def _or_none(values: Sequence[Any]) -> list[Any]:
-    return [None if pd.isna(value) else value for value in values]
 
 
 def _hours(since: "pd.Series[Any]", until: "pd.Series[Any]") -> "pd.Series[float]":

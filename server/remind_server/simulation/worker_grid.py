@@ -39,7 +39,8 @@ class WorkerGrid(LocalGrid):
     ) -> None:
         super().__init__(ClientApp(), nodes, run_config, run_id)
         self._workers = Workers(client, run_id, min(jobs, nodes), load)
-        self._lanes = [_Lane(self._workers, number) for number in range(min(jobs, nodes))]
+        lanes = [_Lane(self._workers, number) for number in range(min(jobs, nodes))]
+        self._lanes = {node: lanes[place % len(lanes)] for place, node in enumerate(self._contexts)}
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +68,7 @@ class WorkerGrid(LocalGrid):
         return self._lane(message).reply(message.metadata.message_id, message)
 
     def _lane(self, message: Message) -> "_Lane":
-        return self._lanes[list(self._contexts).index(message.metadata.dst_node_id) % len(self._lanes)]
+        return self._lanes[message.metadata.dst_node_id]
 
 
 class _Lane:

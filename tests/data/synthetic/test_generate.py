@@ -53,7 +53,7 @@ def test_wrong_missing(text):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("law", [law for law in LAWS if law != "brats"])  # whose labels are masks
+@pytest.mark.parametrize("law", [law for law in LAWS if law != "brats"])  # where a group has the head's signs again
 def test_the_label_needs_the_rule_of_its_group(law, seed):
     config = SyntheticConfig(patients=20_000, law=law)
     cohort, known = generate(config, seed), truth(config, seed)

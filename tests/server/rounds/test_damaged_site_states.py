@@ -9,7 +9,7 @@ import torch
 from remind.config import Config
 from remind.errors import UserError
 from remind.methods import methods_of
-from remind.site_states import FOLDER, INDEX, STATE, encoder_file
+from remind.site_files import FOLDER, INDEX, STATE, encoder_file
 from remind_server.outputs.records import Observer
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.checkpoints import Checkpoints, resumable
