@@ -126,11 +126,11 @@ def _rows(settings: BidsSettings) -> list[Row]:
         raise UserError(f"--suffixes {wrong[0]!r}: name suffixes of BIDS, such as T1w, T2w, FLAIR")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
+            table = csv.DictReader(file, delimiter="\t")
+            rows, there = list(table), list(table.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"--bids {path}: cannot be read: {why}; name the folder that holds {PARTICIPANTS}") from None
-    there = list(rows[0]) if rows else []
     wanted = [(ID, "BIDS wants it"), (settings.label, "name it with --label")]
     wanted += [(column, "name them with --columns") for column in settings.columns]
     wanted += [(settings.site, "name it with --site")] if settings.site else []
@@ -139,6 +139,8 @@ def _rows(settings: BidsSettings) -> list[Row]:
         problems.append(Problem("--columns", f"has the label {settings.label!r}", "leave it out: it is the outcome"))
     if problems:
         raise several(f"{path} cannot be imported", map(str, problems))
+    if not rows:
+        raise UserError(f"{path}: has no participants below its header; add a row for each")
     cleaned: list[Row] = [
         {key: None if (text or "").strip() in MISSING else text.strip() for key, text in row.items()} for row in rows
     ]

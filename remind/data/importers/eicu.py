@@ -142,7 +142,8 @@ def _stays(patients: pd.DataFrame, settings: EicuSettings, left_out: LeftOut) ->
     left_out.append(("stays whose end is not known", int(unknown_N.sum())))
     kept = found[~unknown_N].assign(died=status[~unknown_N] == "Expired")
     if kept.empty:
-        raise several("no stay is left to predict", (f"{what}: {n}" for what, n in left_out if n))
+        reasons = [f"{what}: {n}" for what, n in left_out if n] or ["the table patient has no rows"]
+        raise several("no stay is left to predict; see --hours and --first", reasons)
     return kept.sort_values(STAY).reset_index(drop=True)
 
 

@@ -45,6 +45,7 @@ def find_visits(visits: pd.DataFrame, died: pd.Series, asked: Visits, left_out: 
         Time of death by person.
     """
     found = visits[visits["concept"].isin(asked.concepts)].sort_values(["person", "start", "id"])
+    left_out.append(("visits of other concepts", len(visits) - len(found)))
     open_N = found["end"].isna() | found["start"].isna()
     left_out.append(("visits without a start or an end", int(open_N.sum())))
     found = found[~open_N].copy()
@@ -60,7 +61,8 @@ def find_visits(visits: pd.DataFrame, died: pd.Series, asked: Visits, left_out: 
     left_out.append(("visits of persons who died before the index time", int(dead_N.sum())))
     kept = found[~over_N & ~dead_N].reset_index(drop=True)
     if kept.empty:
-        raise several("no visit is left to predict", (f"{what}: {n}" for what, n in left_out if n))
+        reasons = [f"{what}: {n}" for what, n in left_out if n] or ["the table visit_occurrence has no rows"]
+        raise several("no visit is left to predict; see [visits] of the mapping", reasons)
     return kept
 
 

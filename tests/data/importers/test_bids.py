@@ -106,3 +106,10 @@ def test_the_command(bids, tmp_path):
     assert "wrote 4 examples of 4 persons" in done.output
     done = CliRunner().invoke(app, ["data", "import", "bids", *words, "--size", "8,8", "--out", str(tmp_path / "d")])
     assert "--size 8,8" in str(done.exception)
+
+
+def test_a_table_of_nobody_is_said(bids):
+    (bids / "participants.tsv").write_text(TABLE.splitlines()[0] + "\n")
+    with pytest.raises(UserError, match=r"participants\.tsv: has no participants below its header; add a row for each"):
+        import_bids(BidsSettings(bids, bids.parent / "none", "diagnosis"))
+    assert not (bids.parent / "none").exists()
