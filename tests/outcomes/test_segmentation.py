@@ -179,7 +179,7 @@ def test_every_sequence_of_a_step_is_moved_by_one_seed():
     [
         (lambda m: m[:4], "is 4×8×8, not 8×8×8", "label.resize = true"),
         (lambda m: m * 1.5, "holds numbers that are not whole", "not one that was interpolated"),
-        (lambda m: np.where(m > 0, np.inf, 0.0), "holds numbers that are not whole", "not one that was interpolated"),
+        (lambda m: np.where(m > 0, np.inf, 0.0), "values are NaN or infinite", "replace them"),
         (lambda m: np.where(m == 4, 3, m), "holds a number that no region has: 3", "label.regions"),
         (lambda m: np.stack([m] * 3, axis=-1), "has colours", "one number per voxel"),
         (lambda m: None, "no such file", "put it there"),
