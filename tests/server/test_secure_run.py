@@ -156,6 +156,34 @@ def test_a_site_that_is_lost_in_a_phase_leaves_the_sum_of_the_others(phase, kind
     assert {3, 7} <= set(first.risks)
 
 
+@pytest.mark.parametrize("kind", [Prepare, Deal, Unmask])
+def test_a_site_whose_answer_is_lost_is_asked_again_for_keys_and_shares(kind, tmp_path):
+    """A hospital that was killed while keys were dealt would else take no part in all rounds to come."""
+    lost = []
+
+    class Once(WireGrid):
+        def _look(self, message_id):
+            message = self._outbox[message_id]
+            if not lost and message.metadata.dst_node_id == 2 and isinstance(from_record(message.content)[0], kind):
+                lost.append(message)
+                self._work(message)
+            return None if message in lost else super()._look(message_id)
+
+    settings = config(**ONE | SECURE | {"federation.deadline": 0.5})
+    sites = [site(n, cohort(mix, seed), settings, tmp_path) for seed, (n, mix) in enumerate(MIXES.items())]
+    recorder, grid = Recorder(), Once(sites)
+    FedRemind(settings, [recorder]).run(grid)
+    assert recorder.rounds[0].answered == ("s1", "s2", "s3", "s4")
+    assert recorder.rounds[0].refused == {}
+    twice = {Prepare: "Keys", Deal: "Dealt", Unmask: "Unmasked"}[kind]
+    kinds = Counter(type(message).__name__ for _, message, _ in grid.answers)
+    assert kinds == Counter({"Enrolment": 4, "Keys": 4, "Dealt": 4, "MaskedAnswer": 8, "Unmasked": 8}) + Counter(
+        [twice]
+    )
+    texts = Counter(message.model_dump_json() for _, message, _ in grid.answers if type(message).__name__ == twice)
+    assert sorted(texts.values()) == [1] * (kinds[twice] - 2) + [2], "the same answer again"
+
+
 def test_one_loss_too_many_ends_the_run_and_opens_nothing(tmp_path):
     def lost(message):
         request, _ = from_record(message.content)

@@ -119,16 +119,29 @@ def set_up(grid: Grid, parties: Parties) -> Dealing:
 def _ask(
     grid: Grid, parties: Parties, members: Iterable[Member], request: Message, kind: type[Wanted]
 ) -> Iterable[tuple[Member, Wanted]]:
-    records = ((member, to_record(request)) for member in members)
-    for member, answer in parties.ask(grid, records, "query", 0, NO_TENSORS):
-        try:
-            if answer.record is None:
-                raise ValueError(answer.error)
-            found, _ = read_as(answer.record, kind, NO_TENSORS)
-        except ValueError as error:
-            parties.roster.exclude(member, reason(error))
-            continue
-        yield member, found
+    """Yield the answers; ask again those who did not answer, because nobody is taken in later.
+
+    The same request gets the same keys and boxes, also from a hospital that was killed in between.
+    """
+    waiting, retries = list(members), parties.config.federation.retries
+    for left in range(retries, -1, -1):
+        records, silent = ((member, to_record(request)) for member in waiting), []
+        for member, answer in parties.ask(grid, records, "query", 0, NO_TENSORS):
+            if answer.record is None and left:
+                silent.append(member)
+                continue
+            try:
+                if answer.record is None:
+                    raise ValueError(answer.error)
+                found, _ = read_as(answer.record, kind, NO_TENSORS)
+            except ValueError as error:
+                parties.roster.exclude(member, reason(error))
+                continue
+            yield member, found
+        if not silent:
+            return
+        log.warning("%s did not answer while keys are dealt; asked again", ", ".join(m.name for m in silent))
+        waiting = silent
 
 
 def _keys_problem(keys: SignedKeys, member: Member, slots: int) -> str:
