@@ -67,7 +67,9 @@ def test_memory_and_time_are_those_of_all_descendants(peers, tmp_path):
         "t, _ = run(['sh', '-c', sys.argv[1]], {}, pathlib.Path(sys.argv[2]) / 'log', 60);"
         "print(t.peak, t.seen[-1][1])"
     )
-    grandchild = f"{sys.executable} -c 'b = bytearray(60_000_000); sum(range(10**8))' & echo $! > pid; sleep 6"
+    works = 'import time; b = bytearray(60_000_000); sum(range(10**7)); open("done", "w"); time.sleep(60)'
+    child = "until [ -e done ]; do sleep 0.05; done; sleep 1.5"  # `run` looks every second
+    grandchild = f"{sys.executable} -c '{works}' & echo $! > pid; {child}"
     done = subprocess.run(
         [sys.executable, "-c", script, grandchild, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path])},
@@ -81,7 +83,7 @@ def test_memory_and_time_are_those_of_all_descendants(peers, tmp_path):
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     assert not Path(f"/proc/{pid}").exists()
 
 

@@ -83,8 +83,7 @@ def run(folder, hospitals, settings) -> Recorder:
     return recorder
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "objective"), list(enumerate(OBJECTIVES)))
 def test_federated_equals_pooled(objective, seed, tmp_path):
     whole = cohort(seed)
     site_N = np.random.default_rng(seed).choice(3, size=PATIENTS, p=(0.6, 0.3, 0.1))

@@ -5,6 +5,7 @@ python -m tests.client.ledger.killed_sites FOLDER      prints JSON: point → wh
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -51,18 +52,21 @@ def in_a_process_of_its_own(work) -> int:
     return os.WTERMSIG(os.waitpid(pid, 0)[1])
 
 
+def folder_of(root: Path, point: str) -> Path:
+    return root / point.replace(" ", "-")
+
+
 def main(root: Path) -> None:
     torch.set_num_threads(1)
     whole = private_site(root / "whole")
     whole.enrol()
-    first = whole.train(*question(whole, 0))
+    whole.train(*question(whole, 0))
+    for point in POINTS:
+        shutil.copytree(root / "whole", folder_of(root, point))
     wanted = whole.train(*question(whole, 1))
     found = {}
     for point, (owner, name, replaced) in POINTS.items():
-        folder = root / point.replace(" ", "-")
-        site = private_site(folder)
-        site.enrol()
-        assert (site.train(*question(site, 0))[1] == first[1]).all()
+        folder = folder_of(root, point)
 
         def killed(owner=owner, name=name, replaced=replaced, folder=folder):
             again = private_site(folder)
@@ -71,8 +75,8 @@ def main(root: Path) -> None:
             again.train(*asked)
 
         ended = in_a_process_of_its_own(killed)
-        between = rows(site, "gradient")
         again = private_site(folder)
+        between = rows(again, "gradient")
         report, answer = again.train(*question(again, 1))
         found[point] = {
             "signal": ended,

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import fields
+from itertools import product
 from typing import Any, cast
 
 import pytest
@@ -166,10 +167,15 @@ def named(choice):
     return ",".join(f"{k}={v}" for k, v in choice.items())
 
 
+def moment(number):
+    """The round and the point at which a run is killed: twelve numbers in a row have all of them."""
+    return 1 + number % 4, ALL_POINTS[number // 4 % 3]
+
+
 def equals_uninterrupted(folder, number, choice, uninterrupted):
     settings = config(**NOISY | choice)
     where, one = uninterrupted(settings)
-    two = killed(folder, settings, 1 + number % 4, ALL_POINTS[number // 4 % 3])
+    two = killed(folder, settings, *moment(number))
     assert_same(where, folder, one, two)
 
 
@@ -194,13 +200,8 @@ def test_every_method_killed_and_resumed_equals_uninterrupted(number, choice, tm
     equals_uninterrupted(tmp_path, number, choice, uninterrupted)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("at", [1, 2, 3, 4])
-@pytest.mark.parametrize("point", ALL_POINTS)
-def test_killed_at_any_point_of_any_round(at, point, tmp_path, uninterrupted):
-    settings = config(rule="fedavgm", **NOISY)
-    where, one = uninterrupted(settings)
-    assert_same(where, tmp_path, one, killed(tmp_path, settings, at, point))
+def test_every_method_together_are_killed_at_any_point_of_any_round():
+    assert {moment(number) for number in range(len(EVERY))} == set(product((1, 2, 3, 4), ALL_POINTS))
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog, uninterrupted):

@@ -8,11 +8,13 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from remind.config import Config
 from remind_server.rounds.checkpoints import Checkpoints
+from remind_server.simulation import workers
 from remind_server.simulation.simulate import simulate
 from remind_server.simulation.worker_grid import DIED, WorkerGrid, side_by_side
 from tests.builders import worker_apps
 from tests.builders.configs import BASE
 from tests.builders.observers import Recorder
+from tests.builders.study_processes import STARTED
 
 SMALL = BASE | {"synthetic.patients": 240, "synthetic.size": 8, "model.dropout": 0.2, "model.hide": 0.2}
 APPS = "tests.builders.worker_apps"
@@ -24,6 +26,12 @@ def run(folder, jobs, client="remind_client.app:app", clients=4, **changes):
     recorder = Recorder()
     simulate(config, clients, [recorder], client, Checkpoints(folder), jobs)
     return recorder
+
+
+@pytest.fixture
+def quick_start(monkeypatch):
+    """The process that forks the workers begins with its libraries loaded; without this it loads them for seconds."""
+    monkeypatch.setattr(workers, "get_context", lambda way: STARTED)
 
 
 def assert_same(one, other):
@@ -44,7 +52,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize(
     "changes", [{}, {"federation.encoders": "shared", "method.rule": "fedadam"}], ids=["", "fedadam"]
 )
-def test_the_bits_are_those_of_one_process(changes, tmp_path):
+def test_the_bits_are_those_of_one_process(changes, tmp_path, quick_start):
     assert_same(run(tmp_path / "one", 1, **changes), run(tmp_path / "three", 3, **changes))
 
 
@@ -58,7 +66,7 @@ def test_a_worker_that_is_killed_costs_one_answer_and_is_replaced(tmp_path):
     assert absent in found.result.test, "it comes back with its patients"
 
 
-def test_patients_are_loaded_once_and_each_node_keeps_its_worker(tmp_path):
+def test_patients_are_loaded_once_and_each_node_keeps_its_worker(tmp_path, quick_start):
     with WorkerGrid(f"{APPS}:says", 5, {}, 1, 2, partial(worker_apps.load, tmp_path / "loaded")) as grid:
         seen = []
         for _ in range(2):
