@@ -90,7 +90,15 @@ class FileKind(Kind[SectionT, SchemaT, FilesT]):
 
     @override
     def inputs(self, schema: SchemaT, contents: FilesT, tensor: ToTensor) -> Callable[[Integers], Any]:
-        raise NotImplementedError("files are loaded by remind.data.batches.lazy")
+        """Return what opens the patients' files when it is asked; batches read ahead instead, in other processes."""
+
+        def of(position_P: Integers) -> Any:
+            loaded, shape = [self.load(schema, contents, contents.source_N[i]) for i in position_P], self.shape(schema)
+            if shape is None:
+                return self.gathered(tuple(map(str, loaded)))
+            return self.gathered(tensor(np.stack(loaded) if loaded else np.zeros((0, *shape), dtype=np.float32)))
+
+        return of
 
 
 class PathKind(FileKind[PathSectionT, SchemaT, FilesT]):

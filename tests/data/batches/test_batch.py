@@ -9,11 +9,15 @@ from remind.data.batches.batch import SiteData
 from remind.data.batches.lazy import Request
 from remind.data.cohort.cohort import Cohort, presence
 from remind.data.cohort.contents import Contents
+from remind.data.cohort.file_kind import FileKind
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import Codes, CodesBatch, CodesSchema
 from remind.data.cohort.kinds.series import SeriesBatch
+from remind.data.cohort.kinds.text import Texts, TextSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.data.synthetic.generate import generate
 from tests.builders.cohorts import contents
+from tests.builders.masks import cohort_of_masks
 
 COHORT = generate(SyntheticConfig(patients=80), 0)
 
@@ -48,6 +52,28 @@ def test_gather(index, dtype):
 def test_only_what_is_wanted_is_gathered():
     batch = next(SiteData(COHORT).batches([Request(np.arange(9), only=("M2",))]))
     assert set(batch.inputs) == {"M2"}
+
+
+def noted() -> Cohort:
+    """Twelve patients with notes, every third without one."""
+    schema = TextSchema(name="note")
+    notes = Texts(np.array([None if i % 3 == 2 else f"note {i}" for i in range(12)], dtype=object))
+    whole = CohortSchema(name="c", classes=("no", "yes"), modalities=(schema,))
+    ids, held = np.arange(12).astype(str), {"note": notes}
+    return Cohort(whole, ids, ids, np.zeros(12, dtype=np.int64), None, None, presence(whole, held), dict(held))
+
+
+@pytest.mark.parametrize(("cohort", "kinds"), [(noted(), {"text"}), (cohort_of_masks(12), {"volume"})])
+@pytest.mark.parametrize("index", [[5, 3, 3, 0], list(range(12)), []])
+def test_a_kind_of_files_opens_them_as_a_batch_does(cohort, kinds, index):
+    batch = SiteData(cohort, torch.float64).batch(np.array(index, dtype=np.int64))
+    for i, schema in enumerate(cohort.schema.modalities):
+        kind, expected = kind_of(schema), batch.inputs[schema.name]
+        having = np.array([n for n in index if cohort.presence_Nm[n, i]], dtype=np.int64)
+        opened = kind.inputs(schema, cohort.modalities[schema.name], lambda a: torch.as_tensor(a).double())(having)
+        assert torch.equal(opened, expected) if torch.is_tensor(expected) else opened == expected
+        assert isinstance(kind, FileKind)
+    assert {schema.kind for schema in cohort.schema.modalities} == kinds
 
 
 def coded(vocabulary=(), prefixes=()):
