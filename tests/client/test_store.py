@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from remind.site_files import STATE
+from remind_client.store import site_store
 from remind_client.store.files import TensorFiles
 from remind_client.store.site_store import SiteStore, digest
 from remind_client.vault.key import VaultKey
@@ -242,8 +243,8 @@ def reads(monkeypatch):
 
 @pytest.mark.parametrize("wanted", [0, 2])
 def test_a_round_reads_the_state_once_however_much_it_asks(tmp_path, reads, wanted):
+    saved(SiteStore(tmp_path), 0.5, 1)
     store = SiteStore(tmp_path)
-    saved(store, 0.5, 1)
     store.activate()
     assert store.stage() == 1
     assert store.digests()
@@ -251,7 +252,21 @@ def test_a_round_reads_the_state_once_however_much_it_asks(tmp_path, reads, want
     assert store.optimizer(1) is not None
     encoders, optimizer = state(0.25)
     store.save(encoders, optimizer, 1, {}, 3, range(wanted))
-    assert reads == [STATE] * (1 + bool(wanted)), "once more where it keeps what earlier rounds had"
+    assert reads == [STATE]
+
+
+@pytest.mark.parametrize(("most", "read"), [(10**6, 0), (0, 1)])
+def test_a_small_state_that_was_written_is_in_memory_as_it_is_in_the_file(most, read, reads, tmp_path, monkeypatch):
+    monkeypatch.setattr(site_store, "SMALL", most)
+    (encoders, optimizer), store = state(0.5), SiteStore(tmp_path)
+    store.save(encoders, optimizer, 1, {"own": torch.ones(2)})
+    optimizer["state"][0]["exp_avg"].fill_(9.0)  # the next steps
+    found, other = store.optimizer(1), SiteStore(tmp_path).optimizer(1)
+    assert found.keys() == other.keys()
+    assert found["param_groups"] == other["param_groups"]
+    assert torch.equal(found["state"][0]["exp_avg"], other["state"][0]["exp_avg"])
+    assert store.fingerprint(training=True) == SiteStore(tmp_path).fingerprint(training=True)
+    assert reads == [STATE] * (2 + read), "two new processes"
 
 
 def test_what_another_process_wrote_is_seen(tmp_path):

@@ -70,6 +70,17 @@ class TensorFiles:
         return weights
 
 
+def copied(content: Any) -> Any:
+    """Return what reading a file with this content would return: copies of its tensors, on the processor."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().to("cpu", copy=True)
+    if isinstance(content, Mapping):
+        return {name: copied(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(map(copied, content))
+    return content
+
+
 def damaged(path: Path) -> VaultError:
     """Return the error for an unencrypted file that was changed on disk."""
     return VaultError(f"{path}: not what this site wrote: the file was changed or truncated; {REMEDY}")

@@ -23,11 +23,13 @@ from remind.prediction.site_part import SitePart
 from remind.site_files import STATE, encoder_file
 from remind.site_states import fingerprint
 from remind.training.token_cache import TokenCache
-from remind_client.store.files import TensorFiles
+from remind_client.store.files import TensorFiles, copied
 from remind_client.store.history import History
 from remind_client.store.round_parts import newest, part_of_round, parts_of
 from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, Vault
+
+SMALL = 2**20  # bytes of a state that stays in memory when it is written; to read it takes longer than a small round
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,7 @@ class SiteStore:
         state = self._state()
         if state.get("stage") != stage:
             return None
-        self._last.clear()  # the caller changes these tensors in place
-        found: dict[str, Any] = state["optimizer"]
+        found: dict[str, Any] = copied(state["optimizer"])  # the caller changes these tensors in place
         return found
 
     def fingerprint(self, training: bool) -> str:
@@ -215,25 +216,36 @@ class SiteStore:
         return self.folder / encoder_file(name, found)
 
     def _state(self) -> dict[str, Any]:
-        """Return what the state's file holds. A message asks several times: only another file is read again."""
+        """Return what the state's file holds, for readers that change nothing in it.
+
+        A message asks several times: only a file that is another than at the last call, or than was written, is read.
+        """
         path = self.folder / STATE
         try:
-            seen = path.stat()
+            file = _seen(path)
         except FileNotFoundError:
             return {}
-        file = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
         if self._last.get("file") != file:
             self._last.update(state=self._files.read(path, checksums=True), file=file)
         state: dict[str, Any] = self._last["state"]
         return state
 
     def _write_state(self, state: Mapping[str, Any]) -> None:
+        path = self.folder / STATE
         self._last.clear()
-        self._files.write(self.folder / STATE, state)
+        self._files.write(path, state)
+        if (file := _seen(path))[2] <= SMALL:
+            self._last.update(state=copied(dict(state)), file=file)
 
     @property
     def _files(self) -> TensorFiles:
         return TensorFiles(self.vault)
+
+
+def _seen(path: Path) -> tuple[int, int, int]:
+    """Return what tells a file from the one that takes its place."""
+    seen = path.stat()
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
 
 
 def digest(module: nn.Module) -> str:
