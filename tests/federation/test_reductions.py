@@ -236,12 +236,19 @@ def test_dittos_own_model_without_a_band_is_each_site_alone(encoders, tmp_path):
 NEVER_LOCAL = ("local", "adapt", "fedavg", "fedadam", "fedyogi")  # itself; parts alone; encoders travel; adaptive steps
 
 
+ONE_SITE: dict[str, Any] = {"mixes": {"s1": MIXES["s1"]}, "federation__encoders": "local"}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A site by itself; tests only read it."""
+    return Run(tmp_path_factory.mktemp("alone"), method__rule="local", **ONE_SITE)
+
+
 @pytest.mark.parametrize("rule", [m.name for m in rules.methods() if m.name not in NEVER_LOCAL])
-def test_one_site_is_the_site_alone_whatever_the_rule(rule, tmp_path):
+def test_one_site_is_the_site_alone_whatever_the_rule(rule, alone, tmp_path):
     text = {"qffl": "qffl(q = 0)", "fedavgm": "fedavgm(momentum = 0)", "scaffold": "scaffold(lr = 0)"}.get(rule, rule)
-    mixes, local_encoders = {"s1": MIXES["s1"]}, {"federation__encoders": "local"}
-    alone = Run(tmp_path / "local", mixes, method__rule="local", **local_encoders)
-    found = Run(tmp_path / "rule", mixes, method__rule=text, **local_encoders)
+    found = Run(tmp_path, method__rule=text, **ONE_SITE)
     expected = alone.model_of(alone.sites[0])
     assert_same(found.model_of(found.sites[0]), expected, set(expected))
 

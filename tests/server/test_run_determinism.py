@@ -16,6 +16,7 @@ from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
 MIXES = {"s1": [1, 1, 3] * 5, "s2": [3, 5, 7] * 5, "s3": [2, 6] * 6}
+KNOWN: dict[str, RecordDict] = {}  # where the order of sites and answers is all that differs between runs
 
 
 def sites(folder, **changes):
@@ -75,10 +76,10 @@ def test_results_say_lambda_and_counts(first):
 
 
 def test_the_order_of_nodes_does_not_matter(tmp_path):
-    results, known = [], {}
+    results = []
     for number, order in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0])):
         three = sites(tmp_path / str(number))
-        results.append(FedRemind(three[0].config).run(KnownAnswers([three[i] for i in order], known)))
+        results.append(FedRemind(three[0].config).run(KnownAnswers([three[i] for i in order], KNOWN)))
     assert same(results[0], results[1])
     assert same(results[0], results[2])
 
@@ -86,15 +87,14 @@ def test_the_order_of_nodes_does_not_matter(tmp_path):
 @pytest.mark.parametrize("silent", [None, 2, 3, 4])
 def test_who_answers_first_does_not_matter_and_one_silent_hospital_costs_the_others_nothing(tmp_path, silent):
     """Answers come in reversed order, in seconds of a round of 60; training messages of `silent` never."""
-    known: dict[str, RecordDict] = {}
 
     def run(folder, seconds):
         def of(message):
             kind, node = message.metadata.message_type, message.metadata.dst_node_id
             return math.inf if node == silent and kind == "train" else seconds[node]
 
-        recorder, config = Recorder(), settings({"federation.deadline": 60.0})
-        result = FedRemind(config, [recorder]).run(KnownAnswers(sites(folder), known, of))
+        recorder, config, three = Recorder(), settings({"federation.deadline": 60.0}), sites(folder)
+        result = FedRemind(config, [recorder]).run(KnownAnswers(three, KNOWN, of))
         return result, recorder.rounds
 
     first, rounds = run(tmp_path / "1", {2: 1.0, 3: 2.0, 4: 3.0})
@@ -168,7 +168,8 @@ def test_lambda_that_has_left_a_whole_site_does_not_stop_the_run(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_every_type_travels(dtype, precision, tmp_path):
-    recorder = follow(tmp_path, {}, rounds=1, **{"federation.dtype": dtype, "precision": precision})
+    changes: dict[str, Scalar] = {"federation.dtype": dtype, "precision": precision, "train.routing-rounds": 0}
+    recorder = follow(tmp_path, {}, rounds=1, **changes)
     assert {t.dtype for t in recorder.models[-1].values()} == {getattr(torch, precision)}
     size = {"bfloat16": 2, "float32": 4, "float64": 8}[dtype]
     own = [sum(t.numel() for n, t in recorder.models[0].items() if carried(n, set(mix))) for mix in MIXES.values()]
