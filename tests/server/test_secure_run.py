@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from flwr.app import Error, Message
 from sqlalchemy import select
 
 from remind.config import Config, Scalar
@@ -156,23 +157,44 @@ def test_a_site_that_is_lost_in_a_phase_leaves_the_sum_of_the_others(phase, kind
     assert {3, 7} <= set(first.risks)
 
 
-@pytest.mark.parametrize("kind", [Prepare, Deal, Unmask])
-def test_a_site_whose_answer_is_lost_is_asked_again_for_keys_and_shares(kind, tmp_path):
-    """A hospital that was killed while keys were dealt would else take no part in all rounds to come."""
-    lost = []
+class Once(WireGrid):
+    """The first answer of a site to a request of one type is lost, and the site is not connected for a while."""
 
-    class Once(WireGrid):
-        def _look(self, message_id):
-            message = self._outbox[message_id]
-            if not lost and message.metadata.dst_node_id == 2 and isinstance(from_record(message.content)[0], kind):
-                lost.append(message)
-                self._work(message)
-            return None if message in lost else super()._look(message_id)
+    def __init__(self, sites, kind, away=0.0):
+        super().__init__(sites)
+        self.kind, self.away, self.lost, self.back = kind, away, [], 0.0
 
-    settings = config(**ONE | SECURE | {"federation.deadline": 0.5})
-    sites = [site(n, cohort(mix, seed), settings, tmp_path) for seed, (n, mix) in enumerate(MIXES.items())]
-    recorder, grid = Recorder(), Once(sites)
+    def _look(self, message_id):
+        message = self._outbox[message_id]
+        if (
+            not self.lost
+            and message.metadata.dst_node_id == 2
+            and isinstance(from_record(message.content)[0], self.kind)
+        ):
+            self.lost.append(message)
+            self.back = self.clock.now() + self.away
+            self._work(message)
+        if message not in self.lost:
+            return super()._look(message_id)
+        return Message(Error(5, "no heartbeat"), reply_to=message) if self.clock.now() < self.back else None
+
+    def get_node_ids(self):
+        return [node for node in super().get_node_ids() if node != 2 or self.clock.now() >= self.back]
+
+
+def run_once_lost(folder, kind, away):
+    settings = config(**ONE | SECURE | {"federation.deadline": 30.0})
+    sites = [site(n, cohort(mix, seed), settings, folder) for seed, (n, mix) in enumerate(MIXES.items())]
+    recorder, grid = Recorder(), Once(sites, kind, away)
     FedRemind(settings, [recorder]).run(grid)
+    assert len(grid.lost) == 1
+    return recorder, grid
+
+
+@pytest.mark.parametrize(("kind", "away"), [(Prepare, 0.0), (Deal, 0.0), (Deal, 20.0), (Unmask, 0.0)])
+def test_a_site_whose_answer_is_lost_is_asked_again_for_keys_and_shares(kind, away, tmp_path):
+    """A hospital that was killed while keys were dealt would else take no part in all rounds to come."""
+    recorder, grid = run_once_lost(tmp_path, kind, away)
     assert recorder.rounds[0].answered == ("s1", "s2", "s3", "s4")
     assert recorder.rounds[0].refused == {}
     twice = {Prepare: "Keys", Deal: "Dealt", Unmask: "Unmasked"}[kind]
@@ -182,6 +204,13 @@ def test_a_site_whose_answer_is_lost_is_asked_again_for_keys_and_shares(kind, tm
     )
     texts = Counter(message.model_dump_json() for _, message, _ in grid.answers if type(message).__name__ == twice)
     assert sorted(texts.values()) == [1] * (kinds[twice] - 2) + [2], "the same answer again"
+
+
+def test_a_site_that_stays_away_while_keys_are_dealt_is_left_out_after_one_deadline(tmp_path):
+    recorder, grid = run_once_lost(tmp_path, Deal, 1000.0)
+    assert recorder.rounds[0].answered == ("s2", "s3", "s4")
+    assert recorder.rounds[0].refused == {"s1": "went offline before it answered"}
+    assert 30 <= grid.clock.now() < 40
 
 
 def test_one_loss_too_many_ends_the_run_and_opens_nothing(tmp_path):

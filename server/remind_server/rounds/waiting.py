@@ -1,5 +1,7 @@
 """Wait for sites to connect."""
 
+from collections.abc import Collection
+
 from flwr.serverapp import Grid
 
 from remind.errors import UserError, several
@@ -35,6 +37,14 @@ def wait_for_groups(grid: Grid, roster: Roster, least: float, deadline: float) -
         shares = group_shares(roster, {member.name for member in roster.training(grid)})
         if all(share >= least - ROUNDING for share in shares.values()):
             return
+        clock.sleep(SETTLE)
+
+
+def wait_until_connected(grid: Grid, roster: Roster, names: Collection[str], deadline: float) -> None:
+    """Wait until these members are connected, or for `deadline` seconds."""
+    clock = clock_of(grid)
+    closes = clock.now() + deadline
+    while clock.now() < closes and not {member.name for member in roster.online(grid)}.issuperset(names):
         clock.sleep(SETTLE)
 
 

@@ -25,6 +25,7 @@ from remind.secagg.keys import SignedKeys
 from remind.secagg.limits import FEWEST, RefusedError
 from remind_server.rounds.member import Member
 from remind_server.rounds.parties import Parties
+from remind_server.rounds.waiting import wait_until_connected
 
 log = logging.getLogger("flwr")
 FILE = "secure-aggregation.json"
@@ -119,16 +120,16 @@ def set_up(grid: Grid, parties: Parties) -> Dealing:
 def _ask(
     grid: Grid, parties: Parties, members: Iterable[Member], request: Message, kind: type[Wanted]
 ) -> Iterable[tuple[Member, Wanted]]:
-    """Yield the answers; ask again those who did not answer, because nobody is taken in later.
+    """Yield the answers; ask again those who did not answer and are connected again, as nobody is taken in later.
 
     The same request gets the same keys and boxes, also from a hospital that was killed in between.
     """
     waiting, retries = list(members), parties.config.federation.retries
     for left in range(retries, -1, -1):
-        records, silent = ((member, to_record(request)) for member in waiting), []
+        records, silent = ((member, to_record(request)) for member in waiting), dict[str, str]()
         for member, answer in parties.ask(grid, records, "query", 0, NO_TENSORS):
             if answer.record is None and left:
-                silent.append(member)
+                silent[member.name] = answer.error
                 continue
             try:
                 if answer.record is None:
@@ -140,8 +141,14 @@ def _ask(
             yield member, found
         if not silent:
             return
-        log.warning("%s did not answer while keys are dealt; asked again", ", ".join(m.name for m in silent))
-        waiting = silent
+        log.warning("%s did not answer while keys are dealt; asked again once connected", ", ".join(sorted(silent)))
+        wait_until_connected(grid, parties.roster, silent, parties.config.federation.deadline)
+        lost = [member for member in waiting if member.name in silent]
+        here = {member.name for member in parties.roster.online(grid)}
+        waiting = [member for member in lost if member.name in here]
+        for member in lost:
+            if member.name not in here:
+                parties.roster.exclude(member, reason(silent[member.name]))
 
 
 def _keys_problem(keys: SignedKeys, member: Member, slots: int) -> str:
