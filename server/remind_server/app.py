@@ -10,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from remind.config import Config
 from remind.errors import UserError
 from remind.paths import results_folder, run_name
-from remind_server.consortium.run_record import of_this_run
+from remind_server.consortium.record_keeper import of_this_run
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.checkpoints import Checkpoints

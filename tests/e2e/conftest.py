@@ -1,7 +1,6 @@
 """Real Flower processes with their own home and port, ended after the test."""
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -9,16 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
-from flwr.cli import local_superlink
-from flwr.cli.app import app
-from typer.testing import CliRunner
+from flwr.proto.control_pb2 import ListRunsRequest
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
 from remind.errors import UserError
 from remind_server.consortium.proxy import nginx_program
+from remind_server.flower_internals import run_status
 from tests.e2e.coordinator import served
 from tests.e2e.supernodes import Hospital
 from tests.machine import free_port, until
@@ -32,6 +30,7 @@ class Flower:
 
     def __init__(self, home: Path):
         self.home = home
+        self.links: dict[str, ControlHttpClient] = {}  # by run, open: tests ask often for its status
         self.env = os.environ | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "FLWR_HOME": str(home),
@@ -52,12 +51,6 @@ class Flower:
                 break
         return done
 
-    def ask(self, *arguments: str) -> Any:
-        """Run it in this process and return its answer, so that repeated calls do not start a program each time."""
-        with patch.object(sys, "__stdout__", io.StringIO()) as said:  # where Flower prints JSON
-            CliRunner().invoke(app, [*arguments, "--format", "json"], env=self.env)
-        return json.loads(said.getvalue())
-
     def finished(self, *arguments: str, cwd: Path, limit: float = 240) -> str:
         """Submit ``flwr run`` with `arguments`, wait until the run is completed, return its log."""
         done = self("run", *arguments, "--format", "json", cwd=cwd)
@@ -70,12 +63,21 @@ class Flower:
         return log
 
     def status(self, run_id: str) -> str:
-        """Return the status of a run, as ``flwr list`` prints it for the run's local SuperLink."""
+        """Return the status of a run, as ``flwr list`` asks the run's local SuperLink for it."""
+        if run_id not in self.links:
+            self.links[run_id] = self.link_of(int(run_id))
+        return run_status(int(run_id), self.links[run_id])[0]
+
+    def link_of(self, run_id: int) -> ControlHttpClient:
+        """Return the connection to the local SuperLink that has a run."""
+        says = [RuntimeVersionHttpInterceptor(component_name="tests")]
         for port in self.local_ports():
-            with patch.object(local_superlink, "LOCAL_SUPERLINK_HTTP_API_PORT", port):  # read when it was imported
-                listed = self.ask("list", "--run-id", run_id)
-            if listed["success"]:
-                return str(listed["runs"][0]["status"])
+            link = ControlHttpClient.from_server_address(
+                f"127.0.0.1:{port}", insecure=True, root_certificates=None, interceptors=says
+            )
+            if run_id in link.ListRuns(ListRunsRequest()).run_dict:
+                return link
+            link.close()
         pytest.fail(f"no local SuperLink has run {run_id}")
 
     def local_ports(self) -> list[str]:
@@ -102,6 +104,8 @@ class Flower:
 
     def end(self) -> None:
         """End every process by its id, first with SIGTERM, then with SIGKILL."""
+        for link in self.links.values():
+            link.close()
         for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
             for pid in self.processes():
                 try:

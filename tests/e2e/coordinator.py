@@ -8,12 +8,17 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import cached_property
 from pathlib import Path
 
 from typer.testing import CliRunner
 
+from remind.errors import UserError
 from remind_server.consortium.command import consortium_command
+from remind_server.consortium.enrol import listed
+from remind_server.consortium.flower import Control
 from remind_server.consortium.folder import Folder
+from remind_server.consortium.ledger import read_ledger
 from tests.machine import free_ports, until
 
 BIN = Path(sys.executable).parent
@@ -75,7 +80,14 @@ class Coordinator:
         except OSError:
             return False
 
+    @cached_property
+    def link(self):
+        """The SuperLink's Control API, as the commands ask it, but open until the end: tests ask often."""
+        return Control(self.folder.settings.superlink, self.folder.loopback_ca.read_bytes())
+
     def end(self):
+        if "link" in vars(self):
+            self.link.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -89,8 +101,18 @@ class Coordinator:
     def sites(self):
         return {site["site"]: site for site in json.loads(self.ask("list", self.where, "--json"))["sites"]}
 
-    def online(self, name):
-        return self.sites()[name]["status"] == "online"
+    def online(self, *names):
+        """Whether all these sites are online, as `list` says it."""
+        try:
+            nodes = self.link.nodes()
+        except UserError:  # the SuperLink is not there at the moment
+            return False
+        status = {row.site.name: row.status for row in listed(read_ledger(self.folder.ledger), nodes)}
+        return all(status[name] == "online" for name in names)
+
+    def ended(self, run_id):
+        """Whether a run has ended, as `runs` says it."""
+        return self.link.run(int(run_id)).finished
 
     def runs(self):
         return self.ask("runs", self.where).splitlines()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from remind.consortium.enrolment import verify_request
+from remind_server.consortium.flower import Control
 from tests.machine import until
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ class Consortium:
 
     folder: Path
     flwr: Callable[..., subprocess.CompletedProcess]
-    ask: Callable[..., Any]  # the same in this process
+    link: Control  # stays open: tests ask often for the status of a run
     port: int
     ca: Path
 
@@ -114,7 +114,7 @@ class Consortium:
         return str(answer["run-id"])
 
     def status(self, run_id: str) -> str:
-        return str(self.ask("list", "prod", "--run-id", run_id)["runs"][0]["status"])
+        return self.link.run(int(run_id)).status
 
     def finish(self, run_id: str, limit: float = 240) -> str:
         """Wait for a run's end; how it ended."""

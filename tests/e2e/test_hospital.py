@@ -18,6 +18,7 @@ from remind.prediction.predictor import Predictor
 from remind_client.site_config import load_site_config
 from remind_client.store.site_store import SiteStore
 from remind_client.vault.stream import MAGIC
+from remind_server.consortium.flower import Control, UnreachableError
 from tests.builders.served import as_json
 from tests.e2e.loopback import (
     ROOT,
@@ -102,11 +103,22 @@ def consortium(flower, tmp_path_factory):
     )
     with (folder / "superlink.log").open("w") as out:
         superlink = subprocess.Popen(command, env=flower.env, cwd=folder, stdout=out, stderr=out)
-    answered = Consortium(folder, flower, flower.ask, port, ca)
-    until(lambda: flower.ask("list", "prod")["success"], "SuperLink")
-    yield answered
-    superlink.terminate()
-    superlink.wait(60)
+    link = Control(f"127.0.0.1:{port}", ca.read_bytes())
+    try:
+        until(lambda: answers(link), "SuperLink", 180)
+        yield Consortium(folder, flower, link, port, ca)
+    finally:
+        link.close()
+        superlink.terminate()
+        superlink.wait(60)
+
+
+def answers(link: Control) -> bool:
+    """Whether the SuperLink answers."""
+    try:
+        return link.runs() == []
+    except UnreachableError:
+        return False
 
 
 @pytest.fixture(scope="module")

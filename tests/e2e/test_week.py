@@ -96,7 +96,7 @@ class Week:
     def run(self, settings: str = ORDINARY) -> list[dict]:
         """A run that ends well; its rounds."""
         run_id, out = self.begin(settings)
-        until(lambda: f"{run_id}  " in self.ended(), f"end of run {run_id}", 240)
+        until(lambda: self.coordinator.ended(run_id), f"end of run {run_id}", 240)
         (line,) = [line for line in self.ended().splitlines() if line.startswith(run_id)]
         assert "finished:completed" in line, line + (self.home / "coordinator" / "serve.log").read_text()[-6000:]
         return [json.loads(line) for line in (out / "rounds.jsonl").open()]
@@ -110,8 +110,7 @@ class Week:
 
     def healthy(self) -> bool:
         """Whether every site says it is ready, and the coordinator that it is online."""
-        listed = self.coordinator.sites()
-        return all(s.ask("ready")[0] == 200 and listed[n]["status"] == "online" for n, s in self.sites.items())
+        return all(s.ask("ready")[0] == 200 for s in self.sites.values()) and self.coordinator.online(*self.sites)
 
     def wait_healthy(self, why: str, limit: float = 200) -> None:
         until(self.healthy, f"all healthy {why}: {self.logs()}", limit)
@@ -216,7 +215,7 @@ def killed_server_app(week: Week, site: Hospital) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:  # gone meanwhile
             continue
-    until(lambda: f"{run_id}  " in week.ended(), "Flower notices", 120)
+    until(lambda: week.coordinator.ended(run_id), "Flower notices", 120)
 
 
 def full_disk(week: Week) -> None:
@@ -257,7 +256,7 @@ def liar_and_late_joiner(week: Week, south: Hospital) -> None:
     run_id, out = week.begin("train.warmup-rounds=5 train.routing-rounds=0 train.local-steps=2 federation.min-sites=1")
     until((out / "rounds.jsonl").exists, f"first round: {week.logs()}", 240)
     late.start()
-    until(lambda: f"{run_id}  " in week.ended(), f"end of run {run_id}", 300)
+    until(lambda: week.coordinator.ended(run_id), f"end of run {run_id}", 300)
     rounds = [json.loads(line) for line in (out / "rounds.jsonl").open()]
     assert all("south" not in r["answered"] and "update" in r["absent"]["south"] for r in rounds), rounds[0]["absent"]
     assert "late" in rounds[-1]["answered"]

@@ -79,8 +79,7 @@ def _start(folder: "Folder", settings: Callable[["Control"], "Mapping[str, Scala
 def runs(where: Where) -> None:
     """Show all runs."""
     from remind_server.consortium.flower import control
-    from remind_server.consortium.run_record import read_record
-    from remind_server.consortium.runs import status_text
+    from remind_server.consortium.run_record import read_record, status_text
 
     folder = open_folder(where, "runs")
     with control(folder) as link:

@@ -13,7 +13,7 @@ from remind.secagg.limits import FEWEST
 from remind_server.consortium.flower import Control, Run, UnreachableError, app_bundle
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.ledger import read_ledger
-from remind_server.consortium.run_record import RunRecord, read_record, records_of
+from remind_server.consortium.run_record import RunRecord, read_record, records_of, status_text
 from remind_server.rounds.checkpoints import resumable
 from remind_server.simulation.flwr_pairs import read_pairs
 
@@ -73,15 +73,6 @@ def resumed_settings(control: Control, folder: Folder, run_id: int) -> dict[str,
     own = {key: value for key, value in flat.items() if value != usual[key] and key != "results"}
     results = {} if record.results.endswith(f"/run-{name}") else {"results": record.results}
     return own | results | {"run.id": name, "run.resume": True}
-
-
-def status_text(run: Run, record: RunRecord | None) -> str:
-    """Return the status of a run as text: Flower's, whether it was lost, and the hospitals that did not take part."""
-    if record is not None and record.status == "failed" and not run.finished:
-        return f"{run.status}, lost: {record.reason}"
-    if record is None or record.status != "incomplete":
-        return run.status
-    return f"{run.status}, incomplete: without {record.reason}"
 
 
 def wait(

@@ -101,6 +101,15 @@ def test_the_library_of_commands_stays_light():
     assert done.stdout.strip() == "set()"
 
 
+def test_the_service_and_commands_that_only_read_load_no_libraries_of_a_run():
+    """These take seconds and hundreds of megabytes, and `serve` runs for years."""
+    heavy = {"torch", "scipy", "pyarrow", "remind_server.rounds.strategy"}
+    modules = ", ".join(f"remind_server.consortium.{name}" for name in ("serve", "listing", "run_record", "preflight"))
+    code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_check_says_what_is_wrong_and_ends_with_10(heart):
     secret = heart / "secrets" / "superexec"
     secret.chmod(0o644)

@@ -10,8 +10,8 @@ from remind_server.consortium.flower import Control, Run, UnreachableError
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.lost_runs import LOST, SILENT, close_lost_runs
 from remind_server.consortium.pulse import Pulse
-from remind_server.consortium.run_record import RecordKeeper, read_record, record_path
-from remind_server.consortium.runs import status_text
+from remind_server.consortium.record_keeper import RecordKeeper
+from remind_server.consortium.run_record import read_record, record_path, status_text
 from remind_server.store import schema
 from tests.builders.reports import START, record, result
 from tests.machine import until

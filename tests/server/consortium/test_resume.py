@@ -7,7 +7,8 @@ from remind.errors import UserError
 from remind.paths import run_name
 from remind_server.consortium.flower import Control, Run
 from remind_server.consortium.folder import Folder
-from remind_server.consortium.run_record import RecordKeeper, read_record, record_path, records_of
+from remind_server.consortium.record_keeper import RecordKeeper
+from remind_server.consortium.run_record import read_record, record_path, records_of
 from remind_server.consortium.runs import resumed_settings
 from remind_server.outputs.records import Observer
 from remind_server.outputs.run_folder import RunFolder

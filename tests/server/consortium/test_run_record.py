@@ -6,8 +6,9 @@ import pytest
 
 from remind_server.consortium.flower import CONSORTIUM, Control, Run
 from remind_server.consortium.folder import Folder
-from remind_server.consortium.run_record import RecordKeeper, last_of_sites, of_this_run, read_record, record_path
-from remind_server.consortium.runs import status_text, wait
+from remind_server.consortium.record_keeper import RecordKeeper, of_this_run
+from remind_server.consortium.run_record import last_of_sites, read_record, record_path, status_text
+from remind_server.consortium.runs import wait
 from tests.builders.reports import START, record, result
 
 
