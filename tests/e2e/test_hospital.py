@@ -305,7 +305,7 @@ def test_sigterm_finishes_the_message_at_hand_and_leaves_nothing_behind(hospital
         asked = [e for e in hospital.audit() if e.get("run") == run and e["request"] == "train"]
         return bool(asked) and hospital.ask("status")[1]["worker"]["busy_seconds"] is not None
 
-    until(training, "a round under way", 90)
+    until(training, "a round under way", 240)
     assert len(processes_of(hospital)) >= 3
     assert hospital.stop(150) == 0
     until(lambda: not processes_of(hospital), "end of all processes", 10)
