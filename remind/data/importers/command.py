@@ -61,7 +61,9 @@ def embed(
 @import_app.command("mimic-iv")
 def mimic_iv(
     hosp: Annotated[Path, typer.Option(help="Folder hosp of MIMIC-IV.")],
-    label: Annotated[Label, typer.Option(click_type=_one_of(Label), help="Death, readmission, or length of stay.")],
+    label: Annotated[
+        Label, typer.Option(click_type=_one_of(Label), help="Death, readmission, length of stay, phenotypes.")
+    ],
     out: Out,
     icu: Annotated[Path | None, typer.Option(help="Folder icu; without it an example is an admission.")] = None,
     note: Annotated[Path | None, typer.Option(help="Folder note of MIMIC-IV-Note; without it no notes.")] = None,
@@ -81,12 +83,15 @@ def mimic_iv(
     as_text: Annotated[bool, typer.Option("--as-text", help="Write labs, vitals and codes as text too.")] = False,
     text_hours: Annotated[float, typer.Option(help="As text: one value per item and so many hours.")] = 24.0,
     items: Annotated[Path | None, typer.Option(help="A .csv of the labs and vitals to take instead.")] = None,
+    phenotypes: Annotated[
+        Path | None, typer.Option(help="With --label phenotypes: a .csv of the codes of each phenotype.")
+    ] = None,
     care_units: Annotated[bool, typer.Option("--care-units", help="Make each first care unit a hospital.")] = False,
     allow_leakage: Annotated[
         bool, typer.Option("--allow-leakage", help="Take notes or codes that tell how the stay ended.")
     ] = False,
 ) -> None:
-    """Stays in intensive care: notes, labs and vitals, diagnoses; mortality, readmission, length of stay."""
+    """Stays in intensive care: notes, labs, vitals, diagnoses; mortality, readmission, length of stay, phenotypes."""
     from remind.data.importers.mimic_iv import import_mimic
     from remind.data.importers.mimic_settings import MimicSettings
 
@@ -105,6 +110,7 @@ def mimic_iv(
         items=items,
         care_units=care_units,
         allow_leakage=allow_leakage,
+        phenotypes=phenotypes,
     )
     _run(import_mimic, settings)
 

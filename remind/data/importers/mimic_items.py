@@ -5,7 +5,6 @@ coagulation, bg, gcs), and so do the bounds that it defines. The other bounds ar
 errors.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -14,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.data.cohort.problems import Problem, suggest
+from remind.data.cohort.problems import Problem
 from remind.data.cohort.text import number_of
+from remind.data.importers.user_list import read_list
 from remind.errors import several
 
 CHART, LAB = "chartevents", "labevents"
@@ -132,22 +132,8 @@ def read_items(path: Path) -> tuple[Item, ...]:
         The file has problems; all are listed with line, column, value, remedy.
     """
     problems: list[Problem] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            names, rows = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problems = [Problem(str(path), f"cannot be read: {error}", "name a .csv file, UTF-8, with --items")]
-        raise several("--items", map(str, problems)) from None
-    for name in names:
-        if name not in _COLUMNS:
-            problems.append(Problem(path.name, "no such column", suggest(name, _COLUMNS), column=name))
-    problems += [Problem(path.name, "no such column", "add it", column=c) for c in _NEEDED if c not in names]
-    if not problems:
-        found = [_row(path.name, line, row, problems) for line, row in enumerate(rows, start=2)]
-        items = _joined(path.name, found, problems)
-        if not found:
-            problems.append(Problem(path.name, "has no rows", "put one row per item id"))
+    rows = read_list(path, "--items", _COLUMNS, _NEEDED, "item id", problems)
+    items = _joined(path.name, [_row(path.name, line, row, problems) for line, row in rows], problems)
     if problems:
         raise several(f"--items {path} is no list of items", map(str, problems))
     return items

@@ -1,6 +1,6 @@
-"""MIMIC-IV with its notes (docs/importing.md): clinical text, labs and vitals, diagnoses; mortality."""
+"""MIMIC-IV with its notes (docs/importing.md): clinical text, labs and vitals, diagnoses; outcomes of stays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from remind.data.cohort.problems import Problem, listed
-from remind.data.importers import mimic_codes, mimic_labs, mimic_notes, mimic_stays
+from remind.data.importers import mimic_codes, mimic_labs, mimic_notes, mimic_phenotypes, mimic_stays
 from remind.data.importers.common import Summary, cohort_folder, write_declaration, write_table
 from remind.data.importers.mimic_items import CHART, ITEMS, LAB, Item, read_items
+from remind.data.importers.mimic_phenotypes import Phenotypes
 from remind.data.importers.mimic_settings import MimicSettings
 from remind.data.importers.mimic_stays import CLASSES, LeftOut, Stays
 from remind.data.importers.release import Progress, ReleaseFile, find_file, open_file, silent, stop_at
@@ -34,18 +35,22 @@ def import_mimic(settings: MimicSettings, progress: Progress = silent) -> Summar
     """
     settings.check()
     items = read_items(settings.items) if settings.items else ITEMS
+    rules = mimic_phenotypes.read_phenotypes(settings.phenotypes) if settings.phenotypes else ()
     with cohort_folder(settings.out) as folder:
         files = _open(settings, progress)
         remarks = _check_items(settings, items, files)
         admissions = files["admissions"].frame()
         stays, left_out = _stays(settings, files, admissions, remarks)
+        phenotypes = None
+        if rules:
+            stays, phenotypes = _phenotypes(rules, files, stays, left_out, remarks)
         before = mimic_notes.earlier_admissions(admissions, stays)
         modalities: dict[str, Modality] = {}
         if settings.note:
             modalities["notes"] = _notes(folder, settings, files, stays, before, left_out)
         modalities["labs"] = _labs(folder, settings, files, items, stays, left_out, remarks)
         modalities["codes"] = _codes(folder, settings, files, stays, before)
-        return _finish(folder, settings, stays, modalities, left_out, remarks)
+        return _finish(folder, settings, stays, modalities, left_out, remarks, phenotypes)
 
 
 def _open(settings: MimicSettings, progress: Progress) -> Files:
@@ -111,6 +116,22 @@ def _stays(
     return stays, left_out
 
 
+def _phenotypes(
+    rules: Sequence[mimic_phenotypes.Rule], files: Files, stays: Stays, left_out: LeftOut, remarks: list[str]
+) -> tuple[Stays, Phenotypes]:
+    """Return the stays whose admissions have any diagnosis code, and which phenotypes these codes are of."""
+    own = mimic_codes.wanted_codes("this", stays, pd.DataFrame())
+    found = mimic_codes.find_codes(files["diagnoses_icd"], own)
+    coded_N = found.present(len(stays))
+    what = "stays of admissions without a diagnosis code: their phenotypes are not known"
+    left_out.append((what, int((~coded_N).sum())))
+    if not coded_N.any():
+        raise UserError("no stay has a diagnosis code; check that all folders are of one release")
+    phenotypes, idle = mimic_phenotypes.phenotypes_of(rules, found, len(stays))
+    remarks += idle
+    return stays.take(coded_N), phenotypes.take(coded_N)
+
+
 def _notes(
     folder: Path, settings: MimicSettings, files: Files, stays: Stays, before: pd.DataFrame, left_out: LeftOut
 ) -> Modality:
@@ -163,6 +184,7 @@ def _finish(
     modalities: dict[str, Modality],
     left_out: LeftOut,
     remarks: list[str],
+    phenotypes: Phenotypes | None,
 ) -> Summary:
     """Write the patients and cohort.toml."""
     presence_Nm = np.stack([has_N for has_N, _ in modalities.values()], axis=1)
@@ -177,7 +199,9 @@ def _finish(
             (folder / f"{name}.parquet").unlink()
             sections[name] = {key: value for key, value in fields.items() if key != "order"} | {"absent": True}
     kept = stays.take(keep_N)
-    section, told = _outcome(settings, kept)
+    known = None if phenotypes is None else phenotypes.take(keep_N)
+    section, told = _outcome(settings, kept, known)
+    remarks += known.remarks() if known else []
     columns: dict[str, Any] = {"patient_id": kept.id_N, "person": kept.subject_N, **told}
     if settings.care_units:
         columns["site"] = kept.unit_N.tolist()
@@ -200,15 +224,21 @@ def _finish(
         modalities=tuple(modalities),
         classes=strata,
         presence_Nm=presence_Nm[keep_N],
-        label_N=_strata(section, kept),
+        label_N=_strata(section, kept, known),
         persons=len(np.unique(kept.subject_N)),
         left_out=tuple(left_out),
         remarks=tuple(remarks),
     )
 
 
-def _outcome(settings: MimicSettings, stays: Stays) -> tuple[LabelSection, dict[str, list[Any]]]:
+def _outcome(
+    settings: MimicSettings, stays: Stays, phenotypes: Phenotypes | None
+) -> tuple[LabelSection, dict[str, list[Any]]]:
     """Return the section [label], and the columns of the patients file that it names."""
+    if phenotypes is not None:
+        section = outcomes()["multilabel"].section.model_validate({"kind": "multilabel", "labels": phenotypes.names})
+        words = np.array(["no", "yes"])[phenotypes.holds_NL.astype(np.int64)]
+        return section, {name: words[:, place].tolist() for place, name in enumerate(phenotypes.names)}
     if settings.label == "length-of-stay":
         fields = {"kind": "survival", "events": ("died", "left"), "edges": EDGES, "unit": "days"}
         events = [("died", "left")[i] for i in stays.label_N]
@@ -219,6 +249,8 @@ def _outcome(settings: MimicSettings, stays: Stays) -> tuple[LabelSection, dict[
     }
 
 
-def _strata(section: LabelSection, stays: Stays) -> NDArray[np.int64]:
+def _strata(section: LabelSection, stays: Stays, phenotypes: Phenotypes | None) -> NDArray[np.int64]:
+    if phenotypes is not None:
+        return section.outcome.encode(list(phenotypes.holds_NL.T.astype(np.int64))).label_R
     numbers = len(section.columns) == 2
     return section.outcome.encode([stays.days_N, stays.label_N] if numbers else [stays.label_N]).label_R

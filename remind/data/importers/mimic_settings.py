@@ -6,7 +6,7 @@ from typing import Literal
 
 from remind.errors import several
 
-Label = Literal["48h", "in-hospital", "one-year", "readmission", "length-of-stay"]
+Label = Literal["48h", "in-hospital", "one-year", "readmission", "length-of-stay", "phenotypes"]
 AT_DISCHARGE: tuple[Label, ...] = ("one-year", "readmission")  # labels whose index time is the discharge
 NotesRule = Literal["radiology", "history", "discharge"]
 CodesRule = Literal["previous", "this", "all"]
@@ -42,6 +42,8 @@ class MimicSettings:
         Whether the first care unit becomes the hospital (site) of the cohort.
     allow_leakage
         Whether notes and codes may be taken that were written after the index time.
+    phenotypes
+        .csv with the codes of each phenotype (`mimic_phenotypes.read_phenotypes`), for the label of this name.
     """
 
     hosp: Path
@@ -58,6 +60,7 @@ class MimicSettings:
     items: Path | None = None
     care_units: bool = False
     allow_leakage: bool = False
+    phenotypes: Path | None = None
 
     @property
     def notes_rule(self) -> NotesRule:
@@ -75,8 +78,12 @@ class MimicSettings:
         if self.label in AT_DISCHARGE:
             return ()
         notes = ["--notes discharge"] if self.notes_rule == "discharge" else []
-        codes = [f"--codes {self.codes_rule}"] if self.codes_rule != "previous" else []
+        codes = [f"--codes {self.codes_rule}"] if self.codes_rule != "previous" and not self._codes_are_label else []
         return (*notes, *codes)
+
+    @property
+    def _codes_are_label(self) -> bool:
+        return self.label == "phenotypes"
 
     def check(self) -> None:
         """Raise a UserError that lists all options that contradict each other."""
@@ -89,6 +96,17 @@ class MimicSettings:
             wrong.append(f"--notes {self.notes} without notes: name the folder of mimic-iv-note with --note")
         if self.care_units and not self.icu:
             wrong.append("--care-units without care units: name the folder of the icu module with --icu")
+        if self._codes_are_label != (self.phenotypes is not None):
+            wrong.append(
+                f"--phenotypes with --label {self.label}: it lists the codes of the label phenotypes; leave it out"
+                if self.phenotypes
+                else "--label phenotypes without its codes: name the file that lists them with --phenotypes"
+            )
+        if self._codes_are_label and self.codes_rule != "previous":
+            wrong.append(
+                f"--codes {self.codes_rule} with --label phenotypes: the label is made of the codes of this stay, "
+                "and would be an input; leave it out"
+            )
         if self.leaks and not self.allow_leakage:
             wrong.append(
                 f"{' and '.join(self.leaks)} with --label {self.label}: written after the discharge, it tells how the "

@@ -15,7 +15,8 @@ one-year     discharge from hospital     within 365 days after the index time; a
 
 ``readmission`` has the examples and the index time of ``one-year``; its outcome is another hospital admission of the
 person within 30 days. ``length-of-stay`` has those of ``in-hospital``; its outcome is the time from the stay's start
-until it is left, where a death within the stay censors.
+until it is left, where a death within the stay censors. ``phenotypes`` has them too; its labels are in
+`mimic_phenotypes`.
 
 All times are whole seconds since 1970.
 """
@@ -73,7 +74,7 @@ class Stays:
     admitted_N
         Start of the hospital admission.
     label_N
-        0 alive, 1 died; of ``readmission`` 1 readmitted; of ``length-of-stay`` 1 left alive.
+        0 alive, 1 died; of ``readmission`` 1 readmitted; of ``length-of-stay`` 1 left alive; of ``phenotypes`` 0.
     days_N
         Days from the stay's start until it was left, or the person died in it.
     unit_N
@@ -169,6 +170,7 @@ def find_stays(
         "one-year": (death > index) & (death <= index + 365 * DAY),
         "readmission": _readmitted(rows, admissions),
         "length-of-stay": ~dead_inside,
+        "phenotypes": pd.Series(False, index=rows.index),
     }[label]
     stays = Stays(
         id_N=_whole(rows["id"]),
