@@ -19,7 +19,7 @@ from remind.data.cohort.cohort import TRAIN, VALIDATION
 from remind.methods import methods_of
 from remind.training.evaluate import evaluate
 from remind.training.local import build_optimizer
-from remind.training.measure import drawn, estimated
+from remind.training.measure import drawn, estimated, losses
 from remind.training.sampling import steps
 from remind.training.site_data import FreshTokens
 from remind.training.site_model import SiteModel
@@ -47,8 +47,8 @@ def main() -> None:
     group_N, counts = cohort.groups_N[train], {15: len(train)}
 
     def everybody() -> None:
-        for rows in (train, validation):
-            evaluate(model, source, rows, objective, routing=False)
+        losses(model, source, train, objective, routing=False)
+        evaluate(model, source, validation, objective, routing=False)
 
     def sampled() -> None:
         few = [drawn(rows, cohort.groups_N[rows], options.measured, 0) for rows in (train, validation)]

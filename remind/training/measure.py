@@ -1,4 +1,4 @@
-"""The loss of each group estimated on a sample of its patients, with the variance of the estimate.
+"""The loss of each group: of all its patients, or estimated on a sample of them, with the variance of the estimate.
 
 Encoding all patients of a site can take longer than the steps of a round. A sample without replacement gives an
 unbiased estimate (Cochran, Sampling Techniques, 3rd ed. 1977, §2.5–2.6).
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from remind.metrics.statistics import GroupLoss
+from remind.metrics.statistics import GroupLoss, merge
 from remind.objectives.base import Labels, Objective
 from remind.training.evaluate import clipped_loss
 from remind.training.outputs import outputs
@@ -46,6 +46,29 @@ def estimate_of(loss_m: NDArray[np.float64], count: int) -> GroupLoss:
     spread = float(loss_m.var(ddof=1)) if measured > 1 else 0.0
     variance = count**2 * spread / measured * (1 - measured / count)
     return GroupLoss(count, float(loss_m.sum()) * count / measured, variance=variance)
+
+
+@torch.no_grad()
+def losses(
+    model: SiteModel,
+    source: TokenSource,
+    index_N: Integers,
+    objective: Objective,
+    routing: bool,
+    labels: Labels | None = None,
+) -> dict[int, GroupLoss]:
+    """Return the losses per group of the patients at positions `index_N`; parameters as in `evaluate`.
+
+    The sums are those of `evaluate` to the bit. Nothing else is computed, such as scores, which for masks takes longer
+    than the model.
+    """
+    parts = []
+    for batch, output in outputs(model, source, index_N, routing):
+        loss_B = clipped_loss(model, objective, batch, output, labels).double().cpu().numpy()
+        group_B = batch.group_B.cpu().numpy()
+        of_group = {k: loss_B[group_B == k] for k in np.unique(group_B).tolist()}
+        parts.append({k: GroupLoss(len(own_N), float(own_N.sum())) for k, own_N in of_group.items()})
+    return merge(parts)
 
 
 @torch.no_grad()

@@ -9,12 +9,18 @@ import pytest
 
 from remind.config import Config
 from remind.errors import UserError
+from remind.methods import methods_of
 from remind.metrics.statistics import GroupLoss
-from remind.training.measure import drawn, estimate_of
+from remind.outcomes.segmentation import Segmentation
+from remind.training.evaluate import evaluate
+from remind.training.measure import drawn, estimate_of, losses
+from remind.training.site_data import FreshTokens
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE, settings
 from tests.builders.grids import SiteGrid
+from tests.builders.masks import SETTINGS as MASKS
+from tests.builders.masks import small_model
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
@@ -29,6 +35,17 @@ def test_over_all_samples_the_mean_is_the_sum_and_the_variance_is_the_one_that_i
         sums = np.array([one.loss_sum for one in found])
         assert sums.mean() == pytest.approx(loss_n.sum(), rel=1e-12)
         assert np.mean([one.variance for one in found]) == pytest.approx(sums.var(), rel=1e-12)
+
+
+def test_losses_of_training_patients_are_those_of_the_statistics_to_the_bit_without_their_scores(monkeypatch):
+    model, data = small_model(patients=40)
+    objective = methods_of(Config.from_flat(MASKS)).objective
+    source, rows = FreshTokens(model, data), np.arange(40)
+    exact = evaluate(model, source, rows, objective, routing=False)
+    monkeypatch.setattr(Segmentation, "hd95", None)  # would fail if it were asked for
+    found = losses(model, source, rows, objective, routing=False)
+    assert found == {group: GroupLoss(own.count, own.loss_sum) for group, own in exact.items()}
+    assert len(found) > 1
 
 
 def test_all_patients_are_no_sample():

@@ -11,7 +11,7 @@ from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.objectives.base import Labels, Objective
 from remind.seeds import derive
 from remind.training.evaluate import evaluate
-from remind.training.measure import drawn, estimated
+from remind.training.measure import drawn, estimated, losses
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 from remind.training.work import LocalWork
@@ -31,6 +31,13 @@ class Evaluation:
         labels = self._patients.labels(self._objective) if labels is None else labels
         rows = self._patients.evaluated(part)
         return evaluate(self._model, source, rows, self._objective, routing, labels, temperature)
+
+    def losses(
+        self, source: TokenSource, part: int, routing: bool, labels: Labels | None = None
+    ) -> dict[int, GroupLoss]:
+        """Return the losses per group on one part of the split."""
+        labels = self._patients.labels(self._objective) if labels is None else labels
+        return losses(self._model, source, self._patients.evaluated(part), self._objective, routing, labels)
 
     def sampled_losses(self, source: TokenSource, task: Task, most: int) -> dict[int, GroupLoss]:
         """Estimate the losses of training patients from at most `most` of each group, drawn again in every round."""
