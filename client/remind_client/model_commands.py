@@ -11,7 +11,7 @@ import typer
 
 from remind.cli_options import Quiet
 from remind.errors import UserError
-from remind.prediction.command import LEAST, Least, NextOut, Out, Root
+from remind.prediction.command import LEAST, Least, MasksOut, NextOut, Out, Root
 from remind_client.site_option import HERE, SiteFile
 
 
@@ -25,6 +25,7 @@ def predict(
     least: Least = LEAST,
     root: Root = "",
     next_test: NextOut = None,
+    masks: MasksOut = None,
     config: SiteFile = HERE,
     quiet: Quiet = False,
 ) -> None:
@@ -40,7 +41,7 @@ def predict(
     site = load_site_config(config)
     predictor = site_predictor(site, run, calibration, least)
     tests = None if next_test is None else (site_next_test(site, predictor), next_test)
-    run_prediction(predictor, cohort, out, root, quiet, site.memory(), tests)
+    run_prediction(predictor, cohort, out, root, quiet, site.memory(), tests, masks)
 
 
 def adapt(

@@ -29,6 +29,10 @@ NextOut = Annotated[
         help="A second new .csv or .parquet file: the change expected from each modality that a patient lacks.",
     ),
 ]
+MasksOut = Annotated[
+    Path | None,
+    typer.Option("--masks", help="A new or empty folder for predicted masks, one NIfTI file per patient."),
+]
 
 
 def predict_command(
@@ -47,9 +51,7 @@ def predict_command(
         str,
         typer.Option(help="With --next-test: a cohort of reference patients. Default: the run's held-out patients."),
     ] = "",
-    masks: Annotated[
-        Path | None, typer.Option(help="A new or empty folder for predicted masks, one NIfTI file per patient.")
-    ] = None,
+    masks: MasksOut = None,
     quiet: Quiet = False,
 ) -> None:
     """Predict for the patients of a cohort: one row each. Labels are not needed; any modality may be missing.
@@ -63,10 +65,6 @@ def predict_command(
         raise UserError("--reference needs --next-test: it names the reference patients of that table")
     check_names(out, next_test)
     predictor = load(run, site, least=least, device=device)
-    if masks is not None:
-        from remind.prediction.masks import MaskFolder
-
-        predictor.masks = MaskFolder(masks, predictor.schema)
     tests = None
     if next_test is not None:
         from remind.prediction.next_test import NextTest
@@ -74,7 +72,7 @@ def predict_command(
 
         known = of_cohort(predictor, reference) if reference else of_run(run, predictor.bundle)
         tests = NextTest(predictor, known), next_test
-    run_prediction(predictor, cohort, out, root, quiet, tests=tests)
+    run_prediction(predictor, cohort, out, root, quiet, tests=tests, masks=masks)
 
 
 def run_prediction(
@@ -85,6 +83,7 @@ def run_prediction(
     quiet: bool,
     memory: "Memory | None" = None,
     tests: "tuple[NextTest, Path] | None" = None,
+    masks: Path | None = None,
 ) -> None:
     """Predict for a cohort folder, write the table, and print warnings and counts on stderr.
 
@@ -92,15 +91,21 @@ def run_prediction(
     ----------
     tests
         The estimator of what each missing modality would change, and the file for its table.
+    masks
+        A new or empty folder for the predicted masks.
 
     Raises
     ------
     UserError
-        The cohort does not fit the model, or the table cannot be written.
+        The cohort does not fit the model, the model predicts no mask, or the table or a mask cannot be written.
     """
     from remind.prediction.output import Count, print_csv, write, writing
 
     check_names(out, tests[1] if tests else None)
+    if masks is not None:
+        from remind.prediction.masks import MaskFolder
+
+        predictor.masks = MaskFolder(masks, predictor.schema)
     patients = predictor.open(cohort, root, memory)
     count = Count()
     parts = count.passing(predictor.stream(patients))

@@ -17,10 +17,12 @@ from tests.builders.sites import CPU
 MIXES = {"north": [1, 3, 7] * 8, "south": [3, 5, 7, 7] * 8}
 
 
-def train(folder: Path, **changes) -> tuple[Path, Recorder, dict[str, Cohort]]:
+def train(
+    folder: Path, patients: dict[str, Cohort] | None = None, **changes
+) -> tuple[Path, Recorder, dict[str, Cohort]]:
     """Results folder, what the coordinator was told, and the patients of each hospital."""
     config = Config.from_flat(BASE | {"federation.encoders": "local"} | changes)
-    patients = {name: cohort(mix, seed) for seed, (name, mix) in enumerate(MIXES.items())}
+    patients = patients or {name: cohort(mix, seed) for seed, (name, mix) in enumerate(MIXES.items())}
     results, recorder = RunFolder(folder / "run"), Recorder()
     sites = [
         Site(name, of, config, SiteStore(results.folder / "sites" / str(i)), CPU)

@@ -10,6 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 import remind
+from remind.cli import app as remind_app
+from remind.config import Config
+from remind.data.sites.hospitals import virtual_hospitals
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind.metrics.calibration import CALIBRATION, Calibration, write_calibration
@@ -18,6 +21,7 @@ from remind_client.retention import prune
 from remind_client.site_config import RetentionSection
 from remind_client.store.site_store import SiteStore
 from remind_client.vault.key import new_key_file
+from tests.builders.masks import SETTINGS as MASKS
 from tests.builders.predicting import of_test, train
 from tests.builders.site_files import write_site
 
@@ -54,6 +58,28 @@ def test_the_vault_gives_what_the_runs_folder_gives(run, hospital, tmp_path):
     pd.testing.assert_frame_equal(found[columns], expected[columns], check_exact=True, check_dtype=False)
     raw = (hospital.runs_folder / "run-7" / "model.pt").read_bytes()
     assert b"north" not in raw, "it rests encrypted"
+
+
+def test_masks_are_those_that_the_runs_folder_gives(hospital, tmp_path):
+    config = Config.from_flat(MASKS | {"synthetic.patients": 40})
+    hospitals = virtual_hospitals(config.data, config.synthetic, 0, 2)
+    of = dict(zip(("north", "south"), (one.cohort for one in hospitals), strict=True))
+    few = {"train.warmup-rounds": 1, "train.routing-rounds": 0, "train.local-steps": 1}
+    results, _, _ = train(tmp_path / "masks", of, **(MASKS | few))
+    SiteStore(hospital.runs_folder / "run-9", hospital.open_vault()).save_model(
+        remind.load(results).bundle.part("north")
+    )
+    write_cohort(of_test(of["north"]), tmp_path / "unseen")
+    words = ("--cohort", tmp_path / "unseen", "--out")
+    predict(hospital, *words, tmp_path / "here.csv", "--masks", tmp_path / "here", "--run", "9")
+    all_words = ["predict", str(results), "--site", "north", *map(str, words), str(tmp_path / "there.csv")]
+    assert CliRunner().invoke(remind_app, [*all_words, "--masks", str(tmp_path / "there")]).exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "here").iterdir())
+    assert len(names) == 1 + len(of_test(of["north"]))
+    for name in names:
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+    with pytest.raises(UserError, match="--masks: this model predicts no mask but one of several classes"):
+        predict(hospital, "--cohort", tmp_path / "new", "--masks", tmp_path / "none", "--run", "7")
 
 
 def test_a_calibration_from_the_coordinator_is_used(hospital, tmp_path):
