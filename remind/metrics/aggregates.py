@@ -22,7 +22,7 @@ import numpy as np
 
 from remind import groups
 from remind.metrics.score import Score
-from remind.metrics.scores import EVERY, SCORES, Scores, scores, scores_of
+from remind.metrics.scores import EVERY, SCORES, Scores, scores, scores_from
 from remind.metrics.statistics import GroupStatistics, merge, total
 
 LEAST = 30  # with fewer tested patients, a group or site is shown but never ranked
@@ -114,7 +114,7 @@ class Examined:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the scores of its outcome; those of classes if nobody was tested."""
-        return tuple(scores_of(next((own.outcome for own in self.by_group.values()), "classes")))
+        return tuple(next((scores_from(own) for own in self.by_group.values()), SCORES))
 
 
 def examine(test: Mapping[str, Mapping[int, GroupStatistics]]) -> Examined:

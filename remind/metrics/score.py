@@ -21,6 +21,22 @@ Class = TypeVar("Class", bound=type)
 
 
 @dataclass(frozen=True)
+class Part:
+    """The part of what is predicted that a score is of, such as a region of a mask.
+
+    Attributes
+    ----------
+    position
+        Its place among the parts (`Outcome.parts`), from 0.
+    named
+        Function that returns the same score with this name of the part in its title, its column and its meaning.
+    """
+
+    position: int
+    named: Callable[[str], "Score"]
+
+
+@dataclass(frozen=True)
 class Score:
     """One score of a set of patients.
 
@@ -54,6 +70,8 @@ class Score:
     guessing
         Its value for a model that knows nothing of a patient, and that below which a model is hardly better; None if
         they depend on the patients.
+    part
+        The part of what is predicted that it is of; None: the whole.
     """
 
     name: str
@@ -70,6 +88,7 @@ class Score:
     outcomes: tuple[str, ...] = BY_CLASS
     in_unit: bool = False
     guessing: tuple[float, float] | None = None
+    part: Part | None = None
 
     def is_of(self, outcome: str) -> bool:
         """Return whether it is a score of this outcome."""

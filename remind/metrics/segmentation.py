@@ -4,12 +4,13 @@ Each patient has a Dice and an HD95 per region; `OF_REGION` names what is added 
 added up of the patient's means over the regions. Sums are ordered region by region, those of all regions last.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from remind.metrics.intervals import Interval, mean_interval
-from remind.metrics.score import Score, register
+from remind.metrics.score import Part, Score, register
 from remind.metrics.statistics import Floats, GroupStatistics
 
 OF_REGION = ("dice", "dice2", "hd95", "hd952", "both", "true", "predicted")
@@ -107,34 +108,41 @@ MEANING = {
 
 def register_mean(name: str) -> None:
     """Register the mean of ``dice`` or ``hd95`` over the regions."""
-    _register(name, f"{WORDS[name][0]}", WORDS[name][1], "mean over regions: " + MEANING[name], mean_of(name))
+    title, column = WORDS[name]
+    meaning = "mean over regions: " + MEANING[name]
+    register(_score(name, name, (title, column, meaning), mean_of(name), mean_interval_of(name)))
 
 
-def register_regions(name: str, regions: Sequence[int] = range(MOST_REGIONS)) -> None:
-    """Register the mean of ``dice`` or ``hd95`` of each region."""
-    for region in regions:
-        title = f"{WORDS[name][0]} of region {region + 1}"
-        meaning = f"of region {region + 1} in the order of cohort.toml: {MEANING[name]}"
-        _register(
-            f"{name}_{region + 1}", title, f"{WORDS[name][1]} {region + 1}", meaning, region_mean_of(name, region)
-        )
+def register_regions(name: str) -> None:
+    """Register the mean of ``dice`` or ``hd95`` of each region that there can be."""
+    for region in range(MOST_REGIONS):
+        register(_of_region(name, region, str(region + 1)))
 
 
-def _register(
-    name: str, title: str, column: str, meaning: str, value: Callable[[GroupStatistics], float | None]
-) -> None:
-    kind, _, number = name.partition("_")
-    interval = region_interval_of(kind, int(number) - 1) if number else mean_interval_of(kind)
-    register(
-        Score(
-            name,
-            title,
-            column,
-            meaning,
-            value,
-            interval,
-            lower_is_better=kind == "hd95",
-            within_one=kind == "dice",
-            outcomes=("segmentation",),
-        )
+def _of_region(name: str, region: int, called: str) -> Score:
+    """Return the score of a region, with the region's name in its words."""
+    title, column = WORDS[name]
+    words = (f"{title} of region {called}", f"{column} {called}", f"of region {called}: {MEANING[name]}")
+    value, interval = region_mean_of(name, region), region_interval_of(name, region)
+    part = Part(region, partial(_of_region, name, region))
+    return _score(f"{name}_{region + 1}", name, words, value, interval, part)
+
+
+def _score(
+    name: str,
+    of: str,
+    words: tuple[str, str, str],
+    value: Callable[[GroupStatistics], float | None],
+    interval: Callable[[GroupStatistics], Interval | None],
+    part: Part | None = None,
+) -> Score:
+    return Score(
+        name,
+        *words,
+        value,
+        interval,
+        lower_is_better=of == "hd95",
+        within_one=of == "dice",
+        outcomes=("segmentation",),
+        part=part,
     )

@@ -225,6 +225,11 @@ class Outcome(BaseModel):
         return ()
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of a target that have scores of their own (`Score.part`)."""
+        return ()
+
+    @property
     def spread(self) -> tuple[float, str]:
         """Size and name of the unit of scores in the target's own unit (`Score.in_unit`): about how patients differ."""
         return 1.0, ""

@@ -106,8 +106,8 @@ class Segmentation(Outcome):
         return MaskForm(self.size, tuple(values), len(self.regions))
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the regions."""
+    @override
+    def parts(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.regions)
 
     @property
@@ -128,7 +128,7 @@ class Segmentation(Outcome):
     @property
     @override
     def values(self) -> tuple[str, ...]:
-        return tuple(f"volume_{name}" for name in self.names)
+        return tuple(f"volume_{name}" for name in self.parts)
 
     @property
     @override
@@ -241,7 +241,7 @@ class Segmentation(Outcome):
             return "its volumes have another size or spacing"
         if not (0 <= everything["dice2"] <= n * slack and 0 <= everything["hd952"] <= n * longest**2 * slack):
             return "its sums over regions are beyond what so many patients can have"
-        for region, name in enumerate(self.names):
+        for region, name in enumerate(self.parts):
             own = of_region(statistics, region)
             if problem := _problem(own, n, most, longest):
                 return f"region {name}: {problem}"
@@ -254,7 +254,7 @@ class Segmentation(Outcome):
 
     @override
     def describe(self) -> str:
-        return f"a mask of {'×'.join(map(str, self.size))} voxels with the regions {', '.join(self.names)}"
+        return f"a mask of {'×'.join(map(str, self.size))} voxels with the regions {', '.join(self.parts)}"
 
 
 def _problem(own: Mapping[str, float], n: int, most: int, longest: float) -> str:

@@ -15,10 +15,10 @@ def check_outcome(outcome: Outcome, config: Config) -> None:
         Names every setting that needs classes, why, and what to choose.
     """
     train = config.train
-    if train.select != "last" and not _is_score_of(train.select_score, outcome.kind):
+    if train.select != "last" and not _is_score_of(train.select_score, outcome):
         from remind.metrics.scores import scores_of
 
-        own = [name for name, score in scores_of(outcome.kind).items() if score.comparable]
+        own = [name for name, score in scores_of(outcome.kind, outcome.parts).items() if score.comparable]
         raise UserError(
             f"train.select-score = {train.select_score!r}: there is no such score of {outcome.title}; "
             f"use one of {', '.join(own)}"
@@ -66,7 +66,7 @@ def _check_mask(outcome: Outcome, config: Config) -> None:
         )
 
 
-def _is_score_of(name: str, outcome: str) -> bool:
+def _is_score_of(name: str, outcome: Outcome) -> bool:
     from remind.metrics.scores import scores_of  # needs scipy, which prediction does without
 
-    return name in scores_of(outcome)
+    return name in scores_of(outcome.kind, outcome.parts)

@@ -184,8 +184,12 @@ def _request(
 def _metric(metric: str, outcome: Outcome) -> str:
     """Return the score to compare by: the outcome's first unless another one is given."""
     metric = metric or outcome.chief
-    if metric not in (own := comparable(outcome.kind)):
-        why = f"is the {EVERY[metric].meaning}" if EVERY[metric].is_of(outcome.kind) else f"is none of {outcome.title}"
+    if metric not in (own := comparable(outcome)):
+        score = EVERY[metric]
+        beyond = score.comparable and score.is_of(outcome.kind)  # of a part that there is not
+        why = f"is none of {outcome.describe() if beyond else outcome.title}"
+        if score.is_of(outcome.kind) and not beyond:
+            why = f"is the {score.meaning}"
         raise UserError(f"--metric: {metric} {why}; use one of {', '.join(sorted(own))}")
     return metric
 

@@ -6,15 +6,20 @@ import re
 
 import numpy as np
 import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from remind.config import Scalar
 from remind.metrics.scores import EVERY
+from remind.metrics.segmentation import MOST_REGIONS
 from remind.outcomes.base import outcomes
 from remind.outcomes.multilabel import Multilabel
+from remind.outcomes.segmentation import Segmentation
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.protections import judged_by
-from remind_server.outputs.tables import final_rows, label_rows
+from remind_server.outputs.tables import final_rows, interval_rows, label_rows, summary
 from remind_server.store.imported import import_runs
+from remind_server.store.schema import Run
 from tests.builders.stored_runs import Drill
 
 SITES = {"Basel": {1: 60, 3: 40}, "Chur": {1: 50, 7: 3}}
@@ -165,11 +170,76 @@ def test_scores_of_each_label_on_screen_file_and_page(engine, tmp_path, client_o
     assert not any(f">{row['auroc']:.3f}" in hidden for row in rows)
 
 
+def test_scores_of_each_region_are_under_its_name_and_there_are_no_others(engine, tmp_path, client_of):
+    """Screen, page, CSV, API, Prometheus, of a run and of the same run imported: as many regions as cohort.toml has."""
+    drill = Drill(engine, tmp_path / "own", SITES, rounds=2, outcome="segmentation", experts=0).start()
+    drill.round()
+    result = drill.finish()
+    outcome = drill.schema.predicts
+    assert isinstance(outcome, Segmentation)
+    names, numbers = [name for name, _ in outcome.regions], range(1, len(outcome.regions) + 1)
+    assert len(names) < MOST_REGIONS
+    rows = final_rows(result)
+    own = {f"{score}_{number}" for score in ("dice", "hd95") for number in numbers}
+    for row in (rows[0], summary(result)["overall"], interval_rows(result)[0]["intervals"]):
+        assert {key for key in row if re.fullmatch(r"(dice|hd95)_\d+", key)} == own
+    lines = list[str]()
+    Progress(lines.append).finished(result)
+    heads = [line for line in "\n".join(lines).splitlines() if "HD95" in line]
+    assert heads
+    for line in heads:
+        assert all(f"Dice {name}" in line and f"HD95 {name}" in line for name in names)
+        assert not re.search(r"(Dice|HD95) \d", line)
+    folder = tmp_path / "copy" / "20260101-000000-tiny"
+    folder.mkdir(parents=True)
+    told = {"seed": 0, "versions": {"federated-remind": "0"}, "config": {}, "groups": {}}
+    told |= {"schema": drill.schema.model_dump(mode="json"), "sites": {name: {} for name in SITES}}
+    written = {"config.json": told, "final.json": rows, "summary.json": {"tail_patients": {}}}
+    for name, content in written.items():
+        (folder / name).write_text(json.dumps(content, default=float))
+    assert import_runs(engine, folder.parent)[0].endswith("imported as run 2")
+    client = client_of(1)
+    for run_id in (1, 2):
+        text = words(client.get(f"/runs/{run_id}").text)
+        for name in names:
+            assert all(word in text for word in (f"Dice of region {name}", f"Dice {name}", f"HD95 {name}")), name
+            assert f"of region {name}: share of voxels" in text
+        assert not re.search(r"(Dice|HD95)( of region)? [1-4](?![.\d])", text)
+        report = client.get(f"/api/runs/{run_id}").json()
+        assert report["parts"] == names
+        assert report["overall"]["dice_1"]["value"] == pytest.approx(rows[0]["dice_1"])
+        for file in ("groups", "matrix", "curves"):
+            head = next(csv.reader([client.get(f"/api/runs/{run_id}/{file}.csv").text.splitlines()[0]]))
+            assert own <= set(head)
+            assert not {f"{score}_{MOST_REGIONS}" for score in ("dice", "hd95")} & set(head)
+    series = client.get("/metrics").text
+    for number, name in zip(numbers, names, strict=True):
+        assert f'remind_run_part{{name="{name}",part="{number}",run="2"}} 1.0' in series
+        assert f'score="dice_{number}"' in series
+    assert f'score="dice_{MOST_REGIONS}"' not in series
+    assert client.get("/runs/1?score=dice_4").status_code == 200
+    assert "Dice of region whole overall" in words(client.get("/runs/1?score=dice_1").text)
+    assert "Dice overall" in words(client.get("/runs/1?score=dice_4").text)  # the chief one instead
+
+
+def test_runs_with_other_regions_are_compared_by_their_numbers(engine, tmp_path, client_of):
+    run(engine, tmp_path / "one", "segmentation")
+    run(engine, tmp_path / "other", "segmentation")
+    assert "Dice of region whole" in words(client_of(1).get("/compare?run=1&run=2").text)
+    with Session(engine) as session:
+        session.execute(update(Run).where(Run.id == 2).values(target={"parts": ["organ"]}))
+        session.commit()
+    text = words(client_of(1).get("/compare?run=1&run=2").text)
+    assert "Dice of region 3" in text
+    assert "whole" not in text
+    assert "region 4" not in text
+
+
 def test_scores_in_the_unit_of_a_number_are_shown_with_it(engine, tmp_path, client_of):
     run(engine, tmp_path, "regression")
     client = client_of(1)
     text = words(client.get("/runs/1").text)
-    assert "Mean absolute error (points)" in text
+    assert text.count("Mean absolute error (points)") > 2  # with the numbers, in the heads and in the words
     assert "MAE (points)" in text
     assert "R² (points)" not in text
     assert client.get("/api/runs/1").json()["unit"] == "points"

@@ -2,10 +2,11 @@
 
 `SCORES` are those of classes, and `EVERY` also has those of other outcomes (`remind.metrics.outcome_scores`). Tables,
 summary, page, CSV and words iterate over the scores of a run's outcome, `scores_of`; run store, sinks and metrics over
-`EVERY`; studies over `SCORES`. Other packages add scores by the entry points `remind.scores`; docs/extend.md
-shows a whole one.
+`EVERY`; studies over those of a cohort's outcome. Other packages add scores by the entry points `remind.scores`;
+docs/extend.md shows a whole one.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,31 +60,54 @@ class Scores:
 Scores = extended(Scores, dict.fromkeys(names_of(EVERY, ("", "_bound")), (float | None, None)))  # type: ignore[misc]
 
 
-def scores_of(outcome: str) -> dict[str, Score]:
-    """Return the scores of an outcome, by name, in the order of lists."""
-    return {name: score for name, score in EVERY.items() if score.is_of(outcome)}
+def scores_of(outcome: str, parts: Sequence[str] | None = None) -> dict[str, Score]:
+    """Return the scores of an outcome, by name, in the order of lists.
+
+    Parameters
+    ----------
+    outcome
+        Its kind.
+    parts
+        Names of the parts that are predicted (`Outcome.parts`): scores of other parts are left out, and those of these
+        have the names in their words. None: not known; then all that there can be are returned.
+    """
+    found = {}
+    for name, score in EVERY.items():
+        if not score.is_of(outcome):
+            continue
+        if score.part is None or parts is None:
+            found[name] = score
+        elif score.part.position < len(parts):
+            found[name] = score.part.named(parts[score.part.position])
+    return found
+
+
+def scores_from(statistics: GroupStatistics) -> dict[str, Score]:
+    """Return the scores that can be computed from the statistics, without those of parts that there are not."""
+    own = scores_of(statistics.outcome)
+    return {name: s for name, s in own.items() if s.part is None or s.value(statistics) is not None}
 
 
 def scores(statistics: GroupStatistics) -> Scores:
     """Compute the scores of the patients behind the statistics."""
     confusion_CC = statistics.confusion_CC
-    own = scores_of(statistics.outcome)
+    own = scores_from(statistics)
     values = {name: score.value(statistics) for name, score in own.items()}
     values |= {f"{name}_bound": score.bound(statistics) for name, score in own.items() if score.bound is not None}
     positives = int(confusion_CC[1].sum()) if len(confusion_CC) == 2 else None
     return Scores(n=statistics.count, positives=positives, **values)
 
 
-def row_of(statistics: GroupStatistics | None, outcome: str) -> dict[str, int | float | None]:
-    """Return n, positives, and the scores of an outcome with their bounds, by name; n is 0 if there are no patients."""
-    names = ("n", "positives", *names_of(scores_of(outcome), ("", "_bound")))
+def row_of(statistics: GroupStatistics | None, own: Mapping[str, Score]) -> dict[str, int | float | None]:
+    """Return n, positives, and these scores with their bounds, by name; n is 0 if there are no patients."""
+    names = ("n", "positives", *names_of(own, ("", "_bound")))
     found = None if statistics is None else scores(statistics)
     return {name: getattr(found, name, None) for name in names} | ({"n": 0} if found is None else {})
 
 
 def intervals(statistics: GroupStatistics) -> dict[str, Interval | None]:
     """Return the 95 % intervals of the scores that have one; None if the score is undefined."""
-    own = scores_of(statistics.outcome)
+    own = scores_from(statistics)
     return {name: s.interval(statistics) for name, s in own.items() if s.interval is not None}
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
 from remind.files import escape_formula
-from remind.metrics.score import names_of
-from remind.metrics.scores import scores_of
+from remind.metrics.score import Score, names_of
+from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import Estimate, Patients, PatientScores, ScoreName
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.views.calibration import DecisionPoint, ModelScores, ReliabilityBin, model_card
@@ -37,8 +37,8 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/groups.csv")
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> StreamingResponse:
         """The table of groups."""
-        table, (outcome,) = group_table(reader, run_id, by, on), reader.outcomes(run_id)
-        head = ("group", "tail", "ranked", "train_n", "lambda", "risk", f"change_{table.change_of}", *_columns(outcome))
+        table, own = group_table(reader, run_id, by, on), reader.scores(run_id)
+        head = ("group", "tail", "ranked", "train_n", "lambda", "risk", f"change_{table.change_of}", *_columns(own))
         rows = (
             [
                 r.name,
@@ -48,7 +48,7 @@ def routes(reader: Reader) -> APIRouter:
                 r.weight,
                 r.risk,
                 r.change,
-                *_cells(r.scores, outcome),
+                *_cells(r.scores, own),
             ]
             for r in table.rows
         )
@@ -58,7 +58,6 @@ def routes(reader: Reader) -> APIRouter:
     def groups_by_sites(run_id: int, on: Patients | None = None) -> StreamingResponse:
         """Return all scores of every group at every site that has it; `all` names the margins."""
         with Session(reader.engine) as session:
-            outcome = reader.run(session, run_id).outcome
             cells = reader.cells(session, run_id, on)
             site = {s.number: s.name for s in session.scalars(select(Site).where(Site.run_id == run_id))} | {ALL: "all"}
             group = {g.number: g.name for g in session.scalars(select(Group).where(Group.run_id == run_id))} | {
@@ -66,8 +65,9 @@ def routes(reader: Reader) -> APIRouter:
             }
             found = dict(cells.every())
         keys = sorted(found, key=lambda key: (key[0] != ALL, site[key[0]], key[1] != ALL, group[key[1]]))
-        rows = ([site[s], group[g], *_cells(found[s, g], outcome)] for s, g in keys)
-        return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *_columns(outcome)), rows)
+        own = reader.scores(run_id)
+        rows = ([site[s], group[g], *_cells(found[s, g], own)] for s, g in keys)
+        return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *_columns(own)), rows)
 
     @router.get("/runs/{run_id}/experts.csv")
     def groups_by_experts(run_id: int, on: Patients | None = None) -> StreamingResponse:
@@ -86,8 +86,7 @@ def routes(reader: Reader) -> APIRouter:
     def over_rounds(run_id: int) -> StreamingResponse:
         """λ, risk, gate and validation scores of every group in every round; `all groups` first."""
         numbers = sorted(row.number for row in group_table(reader, run_id).rows)
-        (outcome,) = reader.outcomes(run_id)
-        names = tuple(scores_of(outcome))
+        names = tuple(reader.scores(run_id))
         series = ("weight", "risk", "n", *names, "gate_open")
 
         def rows() -> Iterator[Sequence[Any]]:
@@ -127,7 +126,7 @@ def _compared(router: APIRouter, reader: Reader) -> None:
         """Two runs side by side, group by group."""
         score = reader.score(score, first, second)
         found = comparison(reader, first, second, score, on)
-        outcome_of = {run_id: reader.outcomes(run_id)[0] for run_id in (first, second)}
+        own_of = {run_id: reader.scores(run_id) for run_id in (first, second)}
         ends = (f"difference_{score}_low", f"difference_{score}_high")
         head = (
             "group",
@@ -135,7 +134,7 @@ def _compared(router: APIRouter, reader: Reader) -> None:
             "ranked",
             f"difference_{score}",
             *ends,
-            *(f"{c}_{i}" for i in (first, second) for c in _columns(outcome_of[i])),
+            *(f"{c}_{i}" for i in (first, second) for c in _columns(own_of[i])),
         )
         nothing = PatientScores(n=None)
         rows = (
@@ -146,8 +145,8 @@ def _compared(router: APIRouter, reader: Reader) -> None:
                 p.difference,
                 p.low,
                 p.high,
-                *_cells(p.first or nothing, outcome_of[first]),
-                *_cells(p.second or nothing, outcome_of[second]),
+                *_cells(p.first or nothing, own_of[first]),
+                *_cells(p.second or nothing, own_of[second]),
             ]
             for p in (found.overall, found.tail, *found.groups)
         )
@@ -230,23 +229,21 @@ def _more_files(router: APIRouter, reader: Reader) -> None:
         return _file(f"run{run_id}-decisions", head, rows)
 
 
-def _columns(outcome: str) -> tuple[str, ...]:
-    """Return the columns of the scores of an outcome."""
-    own = scores_of(outcome)
+def _columns(own: Mapping[str, Score]) -> tuple[str, ...]:
+    """Return the columns of these scores."""
     numbers = (*names_of(own, ("", "_low", "_high")), *names_of(own, ("_bound",)))
     return ("n", "positives", *numbers, "gate_open", "sites_withholding")
 
 
-COLUMNS = _columns("classes")
+COLUMNS = _columns(SCORES)
 
 
-def _cells(scores: PatientScores, outcome: str) -> list[Any]:
+def _cells(scores: PatientScores, own: Mapping[str, Score]) -> list[Any]:
     if scores.withheld:
         rest = None if scores.suppressed else WITHHELD
         number = WITHHELD if scores.suppressed else scores.n
-        return [number, *[rest] * (len(_columns(outcome)) - 2), scores.sites_withholding]
+        return [number, *[rest] * (len(_columns(own)) - 2), scores.sites_withholding]
     cells: list[Any] = [scores.n, scores.positives]
-    own = scores_of(outcome)
     for name, score in own.items():
         found = getattr(scores, name)
         cells += [found] if not score.interval else [found.value, found.low, found.high] if found else [None] * 3

@@ -19,6 +19,7 @@ FAMILIES = {
     "remind_run_status": ("1 for the current status of the run, 0 for the others", ("run", "name", "cohort", "status")),
     "remind_run_round": ("Rounds that ended", ("run",)),
     "remind_run_rounds": ("Rounds of the run", ("run",)),
+    "remind_run_part": ("1 for a part of what is predicted; its scores end in its number", ("run", "part", "name")),
     "remind_run_heard_timestamp_seconds": ("Last heartbeat of the coordinator's process", ("run",)),
     "remind_run_round_closes_timestamp_seconds": ("Deadline of the current round", ("run",)),
     "remind_round_seconds": ("Duration of the last round", ("run",)),
@@ -107,6 +108,8 @@ def _run(families: dict[str, GaugeMetricFamily], report: RunReport, table: Group
         families["remind_run_status"].add_metric([label, run.name, run.cohort, status], float(run.status == status))
     _add(families, "remind_run_round", [label], run.round)
     _add(families, "remind_run_rounds", [label], run.rounds)
+    for number, name in enumerate(report.parts, start=1):
+        _add(families, "remind_run_part", [label, str(number), name], True)
     _add(families, "remind_run_heard_timestamp_seconds", [label], run.heard)
     _add(families, "remind_run_round_closes_timestamp_seconds", [label], run.round_closes)
     _add(families, "remind_round_seconds", [label], report.last_seconds)

@@ -53,7 +53,6 @@ def routes(reader: Reader) -> APIRouter:
         page_number: Annotated[int, Query(alias="page", ge=1, lt=2**31)] = 1,
         score: ScoreName | None = None,
     ) -> Response:
-        predicted = reader.outcomes()
         score = reader.score(score)
         wanted = Wanted(q, status, cohort, tag, archived, sort, down, page_number)
         typed = {"q": q, "status": status, "cohort": cohort, "tag": tag, "archived": "1" if archived else ""}
@@ -73,7 +72,7 @@ def routes(reader: Reader) -> APIRouter:
             link=link,
             score=score,
             news=news,
-            **scores_shown(predicted),
+            **scores_shown(reader.scores()),
         )
 
     @router.get("/runs/{run_id}")
@@ -143,7 +142,7 @@ def routes(reader: Reader) -> APIRouter:
             timeline=timeline(reader, run_id),
             labels=labels(reader, run_id),
             least=max(reader.min_count, 1),
-            **scores_shown([report.outcome], report.unit),
+            **scores_shown(reader.scores(run_id), report.unit),
         )
 
     @router.get("/runs/{run_id}/health")
@@ -159,8 +158,7 @@ def routes(reader: Reader) -> APIRouter:
     ) -> Response:
         if run is None or len(run) < 2:
             return RedirectResponse("/", 303)
-        predicted = reader.outcomes(*run)
-        score, names = reader.score(score, *run), scores_shown(predicted, reader.unit(*run))
+        score, names = reader.score(score, *run), scores_shown(reader.scores(*run), reader.unit(*run))
         if len(run) > 2:
             found = side_by_side(reader, sorted(set(run)), score)
             return page(request, "side_by_side.html", several=found, score=score, **names)

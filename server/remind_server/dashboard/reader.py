@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
-from remind.metrics.scores import EVERY
+from remind.metrics.score import Score
+from remind.metrics.scores import EVERY, scores_of
 from remind.outcomes.base import outcomes
 from remind_server.dashboard.answers import Patients, ScoreName
 from remind_server.dashboard.cells import Cells
@@ -99,10 +100,30 @@ class Reader:
             found = {(t or {}).get("unit", "") for t in session.scalars(select(Run.target).where(Run.id.in_(run_ids)))}
         return str(found.pop()) if len(found) == 1 else ""
 
+    def parts(self, *run_ids: int) -> list[str] | None:
+        """Return the names of the parts of what these runs (none: all runs) predict.
+
+        Where runs differ in them, the names are numbers; None if no run has parts.
+        """
+        with Session(self.engine) as session:
+            which = select(Run.target).where(Run.id.in_(run_ids)) if run_ids else select(Run.target)
+            found = {tuple((t or {}).get("parts", ())) for t in session.scalars(which)} - {()}
+        if len(found) == 1:
+            return [str(name) for name in found.pop()]
+        return [str(1 + i) for i in range(max(map(len, found)))] if found else None
+
+    def scores(self, *run_ids: int) -> dict[str, Score]:
+        """Return the scores of what these runs (none: all runs) predict, in the order of lists."""
+        parts = self.parts(*run_ids)
+        found: dict[str, Score] = {}
+        for outcome in self.outcomes(*run_ids):
+            found |= scores_of(outcome, parts)
+        return {name: found[name] for name in EVERY if name in found}
+
     def score(self, asked: ScoreName | None, *run_ids: int) -> ScoreName:
         """Return the score asked for if it is one of these runs' outcomes (none: of all runs), else their chief one."""
         found = [outcome for outcome in self.outcomes(*run_ids) if outcome in outcomes()]
-        if asked is not None and (not found or any(EVERY[asked].is_of(outcome) for outcome in found)):
+        if asked is not None and (not found or asked in self.scores(*run_ids)):
             return asked
         return outcomes()[found[0]].chief if found else "auroc"
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.labels import SCORED
-from remind.metrics.scores import EVERY
+from remind.metrics.score import Score
+from remind.metrics.scores import EVERY, scores_of
 from remind.metrics.statistics import merge
 from remind.outcomes.base import unsupported
 from remind.privacy_plan import plan_of
@@ -45,6 +46,7 @@ from remind_server.outputs.tables import (
     final_rows,
     interval_rows,
     label_rows,
+    own_scores,
     round_rows,
     summary,
 )
@@ -76,7 +78,8 @@ class Progress(Observer):
             self.say(f"  {site}: not taking part: {_indented(reason)}")
         for line in _plan_lines(start):
             self.say(line)
-        self.say(legend(start.schema.predicts.kind))
+        predicts = start.schema.predicts
+        self.say(legend(predicts.kind, scores_of(predicts.kind, predicts.parts)))
         if why := nothing_between(start.config.flat()):
             self.say(f"  {why}")
         if dotted(start.counts, start.schema.names):
@@ -110,23 +113,24 @@ class Progress(Observer):
         if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None and _measured(record):
             rows = sorted(round_rows(record, self._start.schema), key=lambda row: -row["train_n"])
             shown = rows[: self.screen.most_rows]
-            outcome = self._start.schema.predicts.kind
-            use = by_use(outcome)
-            everybody = combined(record.validation, outcome)
+            predicts = self._start.schema.predicts
+            own = scores_of(predicts.kind, predicts.parts)
+            use = by_use(own)
+            everybody = combined(record.validation, own)
             cells = [whole_cells(ALL, sum(record.counts.values()), everybody)]
             cells += [group_cells(row, named(row["mask"], record.counts, self._start.schema.names)) for row in shown]
             if rest := {row["mask"]: row["train_n"] for row in rows[len(shown) :]}:
-                measured = combined({k: s for k, s in record.validation.items() if k in rest}, outcome)
+                measured = combined({k: s for k, s in record.validation.items() if k in rest}, own)
                 cells.append(whole_cells(others(len(rest)), sum(rest.values()), measured))
             order = [5, 2, *(6 + i for i in use[:1]), 3, *(6 + i for i in use[1:2]), 4]
             order += (6 + i for i in use[2:])
-            self._show(Table(group_columns(outcome), cells, 2, order, frozenset({0})), rest)
+            self._show(Table(group_columns(own), cells, 2, order, frozenset({0})), rest)
 
     def finished(self, result: RunResult) -> None:
         """Print the final model's scores, per group and per site."""
-        rows, outcome = final_rows(result), result.schema.predicts.kind
+        rows, outcome, own = final_rows(result), result.schema.predicts.kind, own_scores(result)
         if result.selected is not None:
-            score = EVERY[str(result.selected["score"])].title
+            score = own[str(result.selected["score"])].title
             how = f"best by {score}, {result.selected['by']}: {number(float(result.selected['value']))}"
             self.say(f"the model is that after round {result.round} of {result.last} ({how} on validation patients)")
         if result.blend is not None:
@@ -147,9 +151,9 @@ class Progress(Observer):
         names = [named(row["mask"], every, result.schema.names) for row in shown]
         cells = [final_cells(margin, ALL), *map(final_cells, shown, names)]
         if rest := {row["mask"] for row in of_groups[len(shown) :]}:
-            measured = combined({k: s for k, s in merge(result.test.values()).items() if k in rest}, outcome)
+            measured = combined({k: s for k, s in merge(result.test.values()).items() if k in rest}, own)
             cells.append([others(len(rest)), str(measured["n"]), *score_cells(measured)])
-        self._show(final_table(outcome, cells), rest)
+        self._show(final_table(own, cells), rest)
         self._labels(label_rows(result))
         means = summary(result)
         lines = [
@@ -157,7 +161,7 @@ class Progress(Observer):
             ("all tail patients together", means["tail_patients"]),
         ]
         if not is_summed(settings):
-            self._sites([row for row in rows if row["group"] == ALL], outcome)
+            self._sites([row for row in rows if row["group"] == ALL], own)
             lines.insert(0, (counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]))
         first = first_score(means["overall"])
         self.say("; ".join(f"{name}: {EVERY[first].column} {number(of[first])}" for name, of in lines))
@@ -192,12 +196,12 @@ class Progress(Observer):
             [],
         )
 
-    def _sites(self, rows: Sequence[Row], outcome: str) -> None:
+    def _sites(self, rows: Sequence[Row], own: Mapping[str, Score]) -> None:
         """Print each site's scores of its test patients; of many the first ones."""
         self.say("test patients, per site:")
         cells = [final_cells(row, row["site"]) for row in rows[: self.screen.most_rows]]
         gone = rows[len(cells) :]
-        self._show(final_table(outcome, cells), gone)
+        self._show(final_table(own, cells), gone)
 
     def _missing(self, absent: Mapping[str, str], what: str) -> None:
         """Print the sites that do not count, with reasons; of many the first ones, and the number of others."""

@@ -1,9 +1,10 @@
 """The tables of a run on the screen: their columns and cells, the names of groups, and the legend."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from remind import groups
-from remind.metrics.scores import EVERY, TIGHT, scores_of
+from remind.metrics.score import Score
+from remind.metrics.scores import EVERY, TIGHT
 from remind_server.outputs.screen import Table
 from remind_server.outputs.tables import ALL, WITHHELD, Row
 
@@ -25,19 +26,19 @@ LEGEND = (
 )
 
 
-def columns(outcome: str) -> tuple[str, ...]:
+def columns(own: Mapping[str, Score]) -> tuple[str, ...]:
     """Return the heads of the columns of an outcome's scores."""
-    return tuple(score.column for score in scores_of(outcome).values())
+    return tuple(score.column for score in own.values())
 
 
-def group_columns(outcome: str) -> tuple[str, ...]:
+def group_columns(own: Mapping[str, Score]) -> tuple[str, ...]:
     """Return the heads of a round's table of groups."""
-    return ("group", "train n", "λ", "risk", "gate", "val n", *columns(outcome))
+    return ("group", "train n", "λ", "risk", "gate", "val n", *columns(own))
 
 
-def final_table(outcome: str, cells: list[list[str]]) -> Table:
+def final_table(own: Mapping[str, Score], cells: list[list[str]]) -> Table:
     """Return the table of the final scores."""
-    return Table(("", "n", *columns(outcome)), cells, 2, [2 + i for i in by_use(outcome)], frozenset({0}))
+    return Table(("", "n", *columns(own)), cells, 2, [2 + i for i in by_use(own)], frozenset({0}))
 
 
 def first_score(row: Row) -> str:
@@ -45,17 +46,17 @@ def first_score(row: Row) -> str:
     return next(name for name in FIRST if name in row)
 
 
-def by_use(outcome: str) -> list[int]:
+def by_use(own: Mapping[str, Score]) -> list[int]:
     """Return the positions of an outcome's scores, the most wanted first."""
-    names = list(scores_of(outcome))
+    names = list(own)
     return [names.index(name) for name in dict.fromkeys([*(n for n in FIRST if n in names), *names])]
 
 
-def legend(outcome: str) -> str:
+def legend(outcome: str, own: Mapping[str, Score]) -> str:
     """Return what the columns of the tables mean."""
     if outcome == "classes":
         return LEGEND
-    means = "; ".join(f"{s.column}: {s.meaning}" for s in scores_of(outcome).values() if s.name != "loss")
+    means = "; ".join(f"{s.column}: {s.meaning}" for s in own.values() if s.name != "loss")
     head, _, rest = LEGEND.partition("bal: ")
     return f"{head}{means}; own loss: the objective's;{rest[rest.index(NEXT) :]}"
 

@@ -26,7 +26,8 @@ from remind.metrics.aggregates import (
 )
 from remind.metrics.chance import DRAWS, expected_worst
 from remind.metrics.remarks import one_class, recalls
-from remind.metrics.scores import EVERY, intervals, row_of
+from remind.metrics.score import Score
+from remind.metrics.scores import EVERY, intervals, row_of, scores_of
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind.outcomes.base import Outcome
 from remind.outcomes.multilabel import Multilabel
@@ -44,7 +45,7 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
     ``withheld`` counts the sites that may have validation patients of the group, but fewer than their minimum. If no
     other site reports, the number ``n`` is unknown, not 0.
     """
-    tail = groups.tail(record.counts)
+    tail, own = groups.tail(record.counts), scores_of(schema.predicts.kind, schema.predicts.parts)
     rows = []
     for group, count in record.counts.items():
         measured, silent = record.validation.get(group), withholding(record.withheld, group)
@@ -62,7 +63,7 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
                 "risk_error": record.risk_errors.get(group),
                 "gate_open": measured.open_sum / measured.count if measured else None,
                 "experts": expert_use(measured),
-                "validation": row_of(measured, schema.predicts.kind) | ({"n": None} if silent and not measured else {}),
+                "validation": row_of(measured, own) | ({"n": None} if silent and not measured else {}),
                 "withheld": silent,
             }
         )
@@ -80,11 +81,11 @@ def final_rows(result: RunResult) -> list[Row]:
     every = sorted({group for statistics in by_site.values() for group in statistics} | set(result.counts))
     tail = tail_of(result)
     rows: list[Row] = []
-    outcome = result.schema.predicts.kind
+    own = own_scores(result)
     for site, statistics in by_site.items():
         silent = result.withheld if site == ALL else {site: result.withheld.get(site, ())}
         margin: Row = {"site": site, "group": ALL, "mask": None, "tail": None, "ranked": None, "lambda": None}
-        rows.append(margin | _known(total(statistics), outcome, sum(map(len, silent.values()))))
+        rows.append(margin | _known(total(statistics), own, sum(map(len, silent.values()))))
         rows += [
             {
                 "site": site,
@@ -94,7 +95,7 @@ def final_rows(result: RunResult) -> list[Row]:
                 "ranked": _ranked(statistics.get(group)),
                 "lambda": result.weights.get(group),
             }
-            | _known(statistics.get(group), outcome, withholding(silent, group))
+            | _known(statistics.get(group), own, withholding(silent, group))
             for group in every
             if site == ALL or group in statistics or withholding(silent, group)
         ]
@@ -121,8 +122,10 @@ def label_rows(result: RunResult) -> list[Row]:
 
 
 def target_content(outcome: Outcome, rows: Sequence[Row] = ()) -> Row | None:
-    """Return what the run store keeps of what is predicted: the unit of a number, the scores of labels."""
+    """Return what the run store keeps of what is predicted: the unit of a number, names of parts, scores of labels."""
     found: Row = {}
+    if outcome.parts:
+        found["parts"] = list(outcome.parts)
     if unit := outcome.spread[1]:
         found["unit"] = unit
     if rows:
@@ -156,15 +159,15 @@ def summary(result: RunResult) -> Row:
     model = examine(result.test)
     scope = scope_of(model, result.counts)
     tail_tested = scope.tail & model.by_group.keys()
-    outcome = result.schema.predicts.kind
+    own = own_scores(result)
     return {
-        "overall": row_of(total(model.by_group), outcome),
-        "tail_patients": row_of(total({k: s for k, s in model.by_group.items() if k in scope.tail}), outcome),
+        "overall": row_of(total(model.by_group), own),
+        "tail_patients": row_of(total({k: s for k, s in model.by_group.items() if k in scope.tail}), own),
         "mean_over_sites": _mean("mean_sites", model, scope, len(model.sites)),
         "mean_over_groups": _mean("mean_groups", model, scope, len(model.groups)),
         "mean_over_tail_groups": _mean("mean_tail", model, scope, len(scope.tail)),
         "worst_group": _worst(model, scope, result.schema),
-        "small_groups": _small(model, outcome),
+        "small_groups": _small(model, own),
         "one_class": _one_class(model, result.schema),
         "model": {
             "round": result.round,
@@ -186,10 +189,10 @@ def summary(result: RunResult) -> Row:
     }
 
 
-def _small(model: Examined, outcome: str) -> Row:
+def _small(model: Examined, own: Mapping[str, Score]) -> Row:
     """Return the number of groups that tables pool in one row, and the scores of all their patients together."""
     small = small_groups(model.by_group)
-    return {"groups": len(small)} | combined({k: s for k, s in model.by_group.items() if k in small}, outcome)
+    return {"groups": len(small)} | combined({k: s for k, s in model.by_group.items() if k in small}, own)
 
 
 def _one_class(model: Examined, schema: CohortSchema) -> Row | None:
@@ -232,14 +235,20 @@ def withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
     return sum(group in groups_ for groups_ in withheld.values())
 
 
-def combined(statistics: Mapping[int, GroupStatistics], outcome: str) -> Row:
-    """Return the scores of the patients of several groups as one set."""
-    return row_of(total(statistics), outcome)
+def own_scores(result: RunResult) -> dict[str, Score]:
+    """Return the scores of what a run predicts."""
+    outcome = result.schema.predicts
+    return scores_of(outcome.kind, outcome.parts)
 
 
-def _known(statistics: GroupStatistics | None, outcome: str, withheld: int) -> Row:
+def combined(statistics: Mapping[int, GroupStatistics], own: Mapping[str, Score]) -> Row:
+    """Return these scores of the patients of several groups as one set."""
+    return row_of(total(statistics), own)
+
+
+def _known(statistics: GroupStatistics | None, own: Mapping[str, Score], withheld: int) -> Row:
     """Return scores and how many sites withheld theirs; if all did, the number of patients is unknown."""
-    row: Row = row_of(statistics, outcome) | {"withheld": withheld}
+    row: Row = row_of(statistics, own) | {"withheld": withheld}
     return row | {"n": None} if withheld and not statistics else row
 
 

@@ -258,9 +258,12 @@ def _lines(path: Path) -> list[Line]:
 
 
 def _target(folder: Path, schema: Line) -> Line | None:
-    """Return the unit of a number and the scores of labels, as the observer writes them."""
+    """Return the unit of a number, the names of parts and the scores of labels, as the observer writes them."""
     found: Line = {}
-    if unit := (schema.get("outcome") or {}).get("unit"):
+    outcome = schema.get("outcome") or {}
+    if regions := outcome.get("regions"):
+        found["parts"] = [name for name, _ in regions]
+    if unit := outcome.get("unit"):
         found["unit"] = unit
     if labels := _rows(folder / "labels.csv"):
         found["labels"] = [

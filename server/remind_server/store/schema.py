@@ -42,7 +42,8 @@ class Run(Base):
     config: Mapped[dict[str, object]] = mapped_column(JSON)
     classes: Mapped[list[str]] = mapped_column(JSON)
     outcome: Mapped[str] = mapped_column(Text, default="classes", server_default="classes")  # `remind.outcomes`
-    # Of what is predicted: "unit" of a number, and at the end "labels", a row each (`remind.metrics.labels`).
+    # Of what is predicted: "unit" of a number, names of "parts" with scores of their own, and at the end "labels", a
+    # row each (`remind.metrics.labels`).
     target: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
     modalities: Mapped[list[str]] = mapped_column(JSON)
     status: Mapped[str]

@@ -6,7 +6,8 @@ from functools import cached_property
 
 from remind import groups
 from remind.metrics.aggregates import OF_A_CLASS
-from remind.metrics.scores import EVERY
+from remind.metrics.score import Score
+from remind.metrics.scores import EVERY, scores_of
 from remind.outcomes.base import kind_of
 from remind_studies.report.cells import BEST, EQUAL, FIRST, OPEN
 from remind_studies.report.forest import Difference
@@ -53,7 +54,12 @@ class PanelView:
     def name_of(self, metric: str) -> str:
         """Return the title of a score; where it is in the unit of what is predicted, with the unit."""
         unit = self._unit(metric).strip()
-        return f"{METRICS[metric]} ({unit})" if unit else METRICS[metric]
+        title = self._scores[metric].title
+        return f"{title} ({unit})" if unit else title
+
+    @cached_property
+    def _scores(self) -> dict[str, Score]:
+        return scores_of(self.results.cohort.outcome, self.results.cohort.parts or None)
 
     def _unit(self, metric: str) -> str:
         unit = self.results.cohort.unit

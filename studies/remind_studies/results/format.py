@@ -27,6 +27,8 @@ class Cohort(Section):
         Kind of the label (`remind.outcomes`).
     unit
         Unit of a number that is predicted; empty: none, or not named.
+    parts
+        Names of the parts that have scores of their own, such as regions: `dice_1` is of the first.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Cohort(Section):
     classes: tuple[str, ...]
     outcome: str = "classes"
     unit: str = ""
+    parts: tuple[str, ...] = ()
 
 
 class Tuning(Section):

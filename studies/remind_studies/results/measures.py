@@ -14,6 +14,7 @@ from remind.metrics.aggregates import (
     measure,
 )
 from remind.metrics.scores import EVERY, SCORES, scores_of
+from remind.outcomes.base import Outcome
 
 METRICS = tuple(SCORES)  # of classes
 LOWER_IS_BETTER = frozenset(name for name, score in EVERY.items() if score.lower_is_better)
@@ -21,9 +22,9 @@ COMPARABLE = frozenset(name for name, score in EVERY.items() if score.comparable
 DESCRIPTIVE = frozenset({"head_patients", "mean_groups", "mean_sites"})  # follow from the others
 
 
-def comparable(outcome: str) -> list[str]:
+def comparable(outcome: Outcome) -> list[str]:
     """Return the scores of an outcome that can compare models."""
-    return [name for name in scores_of(outcome) if name in COMPARABLE]
+    return [name for name in scores_of(outcome.kind, outcome.parts) if name in COMPARABLE]
 
 
 __all__ = [

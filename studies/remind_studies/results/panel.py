@@ -52,7 +52,7 @@ class Ground:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Scores of the outcome."""
-        return tuple(scores_of(self.outcome.kind))
+        return tuple(scores_of(self.outcome.kind, self.outcome.parts))
 
     @property
     def two_sides(self) -> bool:

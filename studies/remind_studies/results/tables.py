@@ -84,6 +84,7 @@ def results(
             classes=tuple(cohort.schema.classes),
             outcome=ground.outcome.kind,
             unit=ground.outcome.spread[1],
+            parts=ground.outcome.parts,
         ),
         seeds=seeds,
         folds=ground.folds,

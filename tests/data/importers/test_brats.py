@@ -65,7 +65,7 @@ def test_a_release_becomes_a_cohort_whose_voxels_stay_together(tmp_path):
     assert cohort.person_N.tolist().count("BraTS-GLI-00007") == 2
     assert isinstance(cohort.schema.predicts, Segmentation)
     assert isinstance(cohort.masks, Masks)
-    assert cohort.schema.predicts.names == ("whole", "core", "enhancing")
+    assert cohort.schema.predicts.parts == ("whole", "core", "enhancing")
     for i in range(5):
         mask = cohort.masks.load(i)
         assert [int((mask == n).sum()) for n in (1, 2, 4)] == [7, 56, 1]

@@ -1,6 +1,6 @@
 """HTML from templates: all text is escaped, and filters format numbers uniformly."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from starlette.templating import Jinja2Templates
 from remind.durations import duration
 from remind.groups import TAIL_SHARE
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
-from remind.metrics.scores import BOUNDED, EVERY, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL, scores_of
+from remind.metrics.score import Score
+from remind.metrics.scores import BOUNDED, EVERY, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
 from remind_server.dashboard.answers import Estimate
 from remind_server.dashboard.drawing.bars import bar_scale, interval_bar, sparkline
@@ -22,8 +23,6 @@ from remind_server.dashboard.views.matrix import Matrix
 from remind_server.dashboard.views.timeline import picture
 
 DASH = "–"  # for what is undefined
-TITLES = {name: score.title[0].upper() + score.title[1:] for name, score in EVERY.items()}
-MEANINGS = {name: score.meaning for name, score in EVERY.items()}
 LOWER = tuple(name for name, score in EVERY.items() if score.lower_is_better)
 SHARES = (*(name for name, score in EVERY.items() if score.within_one), "weight", "gate_open")  # in 0 … 1
 STAGES = {1: "warm-up", 2: "routing"}
@@ -130,23 +129,24 @@ def _matrix_cell(
     return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}{shown}</td>'
 
 
-def scores_shown(outcomes: Collection[str], unit: str = "") -> dict[str, Any]:
-    """Return the names and columns of the scores of these outcomes, for a template.
+def scores_shown(own: Mapping[str, Score], unit: str = "") -> dict[str, Any]:
+    """Return titles, columns and meanings of these scores, for a template.
 
     Parameters
     ----------
     unit
         Unit of the number that is predicted, which scores in this unit are shown with.
     """
-    names = {name for outcome in outcomes for name in scores_of(outcome)}
 
-    def written(title: str, name: str) -> str:
-        return f"{title} ({unit})" if unit and EVERY[name].in_unit else title
+    def written(text: str, name: str) -> str:
+        return f"{text} ({unit})" if unit and own[name].in_unit else text
 
+    titles = {name: written(score.title[0].upper() + score.title[1:], name) for name, score in own.items()}
     return {
-        "SCORE_NAMES": {name: written(TITLES[name], name) for name in WITH_INTERVAL if name in names},
-        "LOSS_NAMES": {name: written(TITLES[name], name) for name in WITHOUT_INTERVAL if name in names},
-        "COLUMNS": {name: written(score.column, name) for name, score in EVERY.items() if name in names},
+        "SCORE_NAMES": {name: title for name, title in titles.items() if name in WITH_INTERVAL},
+        "LOSS_NAMES": {name: title for name, title in titles.items() if name in WITHOUT_INTERVAL},
+        "COLUMNS": {name: written(score.column, name) for name, score in own.items()},
+        "MEANINGS": {name: score.meaning for name, score in own.items()},
     }
 
 
@@ -181,8 +181,6 @@ _environment.filters.update(
     timeline_picture=picture,
 )
 _environment.globals.update(
-    SCORE_NAMES={name: TITLES[name] for name in WITH_INTERVAL},
-    MEANINGS=MEANINGS,
     LOWER=LOWER,
     SHARES=SHARES,
     BOUNDED=BOUNDED,

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.metrics.score import extended
-from remind.metrics.scores import EVERY, scores_of
+from remind.metrics.scores import EVERY
 from remind_server.dashboard.answers import OTHERS, Counts, Numbers, without_others
 from remind_server.dashboard.published import Published
 from remind_server.dashboard.reader import Reader
@@ -62,7 +62,7 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
     wanted = [ALL, *sorted(set(numbers) - {ALL})[:MOST_CURVES]]
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
-        shown, not_own = reader.published(session, run), OTHERS - scores_of(run.outcome).keys()
+        shown, not_own = reader.published(session, run), OTHERS - reader.scores(run_id).keys()
         rounds = session.scalars(select(Round).where(Round.run_id == run_id).order_by(Round.round)).all()
         groups = {g.number: g for g in session.scalars(select(Group).where(Group.run_id == run_id))}
         columns = [RoundGroup.group, RoundGroup.round, *(getattr(RoundGroup, name) for name in _READ)]

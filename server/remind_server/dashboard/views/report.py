@@ -42,13 +42,18 @@ class SiteState:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run's health and overall scores; `left_seconds` extrapolates the last three rounds."""
+    """A run's health and overall scores.
+
+    `parts` names the parts of what is predicted that have scores of their own, such as the regions of a mask:
+    `dice_1` is of the first. `left_seconds` extrapolates the last three rounds.
+    """
 
     run: RunState
     patients: Patients
     classes: list[str]
     outcome: str
     unit: str
+    parts: list[str]
     modalities: list[str]
     sites: list[SiteState]
     overall: PatientScores
@@ -114,6 +119,7 @@ def run_report(reader: Reader, run_id: int, patients: Patients | None = None) ->
             classes=run.classes,
             outcome=run.outcome,
             unit=str((run.target or {}).get("unit", "")),
+            parts=reader.parts(run_id) or [],
             modalities=run.modalities,
             sites=_sites(reader, session, run),
             overall=cells.merged()[ALL],
