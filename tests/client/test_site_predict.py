@@ -61,7 +61,7 @@ def test_the_vault_gives_what_the_runs_folder_gives(run, hospital, tmp_path):
 
 
 def test_masks_are_those_that_the_runs_folder_gives(hospital, tmp_path):
-    config = Config.from_flat(MASKS | {"synthetic.patients": 40})
+    config = Config.from_flat(MASKS | {"synthetic.patients": 24})
     hospitals = virtual_hospitals(config.data, config.synthetic, 0, 2)
     of = dict(zip(("north", "south"), (one.cohort for one in hospitals), strict=True))
     few = {"train.warmup-rounds": 1, "train.routing-rounds": 0, "train.local-steps": 1}
