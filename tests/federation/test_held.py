@@ -38,7 +38,10 @@ def never(*given):
 @pytest.mark.parametrize("rule", ["fedremind", "fedadam"])
 def test_the_run_is_the_same_and_sends_less(rule, tmp_path, monkeypatch):
     changes = {"method.rule": rule, "method.objective": "groupdro" if rule == "fedremind" else "erm"}
-    less, _ = run(tmp_path / "less", **changes)
+    less, grid = run(tmp_path / "less", WireGrid, **changes)
+    reports = [answer for kind, answer, _ in grid.answers if kind == "train"]
+    named = [any(entry.name.startswith(ENCODERS) for entry in report.index) for report in reports]
+    assert named == [True] * 6 + [False] * 9, "what comes back names no encoder"
     for module in (course, tasks):
         monkeypatch.setattr(module, "encoders_rest", never)
     monkeypatch.setattr("remind_client.rounds.training.encoders_rest", never)
@@ -54,13 +57,6 @@ def test_the_run_is_the_same_and_sends_less(rule, tmp_path, monkeypatch):
     assert down[3][0] == up[3][0] == up[2][0]
     last = less.models
     assert all(torch.equal(last[1][name], last[-1][name]) for name in encoders)
-
-
-def test_what_comes_back_names_no_encoder(tmp_path):
-    _, grid = run(tmp_path, WireGrid)
-    reports = [answer for kind, answer, _ in grid.answers if kind == "train"]
-    named = [any(entry.name.startswith(ENCODERS) for entry in report.index) for report in reports]
-    assert named == [True] * 6 + [False] * 9
 
 
 class Wiping(SiteGrid):

@@ -2,9 +2,10 @@
 
 import json
 import math
+from typing import ClassVar
 
 import pytest
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 
 from remind.errors import UserError
 from remind_server.outputs.gaps import summary_warnings
@@ -13,7 +14,7 @@ from remind_server.rounds.exchange import GRACE
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
-from tests.builders.grids import SiteGrid
+from tests.builders.grids import KnownAnswers
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
@@ -23,11 +24,13 @@ NODES = {"s1": 2, "s2": 3, "s3": 4}
 ROUNDS_4 = {"train.warmup-rounds": 2, "train.routing-rounds": 2, "federation.deadline": 100.0}
 
 
-class Failing(SiteGrid):
+class Failing(KnownAnswers):
     """Sites that do in a training round what `script` says: round (from 1) → site → `NEVER`, an error, or nothing."""
 
+    known: ClassVar[dict[str, RecordDict]] = {}
+
     def __init__(self, sites, script):
-        super().__init__(sites, self.seconds)
+        super().__init__(sites, self.known, self.seconds)
         self.script, self.seen = script, []
 
     def of(self, message):
