@@ -1,6 +1,7 @@
 """A site's state between rounds does not depend on the process, but on the stage."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -55,26 +56,34 @@ def assert_same(a: Recorder, b: Recorder) -> None:
             assert statistics.loss_sum == b.result.test[name][k].loss_sum
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The sites of a run with these encoders, each in one process, and what was seen of it; tests only read them."""
+
+    def made(encoders):
+        two = sites(tmp_path_factory.mktemp("whole"), **{"federation.encoders": encoders})
+        return two, run(SiteGrid(two), two[0].config)
+
+    return cache(made)
+
+
 @pytest.mark.parametrize("encoders", ["local", "frozen", "shared"])
-def test_a_site_served_by_two_processes_in_turn(encoders, tmp_path):
-    changes = {"federation.encoders": encoders}
-    one = sites(tmp_path / "one", **changes)
-    several = [sites(tmp_path / "several", **changes) for _ in range(2)]
-    first, second = run(SiteGrid(one), one[0].config), run(Processes(*several), one[0].config)
+def test_a_site_served_by_two_processes_in_turn(encoders, whole, tmp_path):
+    several = [sites(tmp_path, **{"federation.encoders": encoders}) for _ in range(2)]
+    first, second = whole(encoders)[1], run(Processes(*several), several[0][0].config)
     assert_same(first, second)
     assert not torch.equal(first.models[0]["fusion.head.weight"], first.models[3]["fusion.head.weight"])
 
 
-def test_a_fresh_process_for_every_message(tmp_path):
+def test_a_fresh_process_for_every_message(whole, tmp_path):
     """As in a deployment (flower §3)."""
-    one = sites(tmp_path / "one")
-    config = one[0].config
+    one, first = whole("local")
 
     class Fresh(SiteGrid):
         def _work(self, message):
-            return SiteGrid(sites(tmp_path / "fresh"))._work(message)
+            return SiteGrid(sites(tmp_path, **{"federation.encoders": "local"}))._work(message)
 
-    assert_same(run(SiteGrid(one), config), run(Fresh(one), config))
+    assert_same(first, run(Fresh(one), one[0].config))
 
 
 def test_stage_two_begins_with_a_fresh_optimiser_and_keeps_the_encoders(tmp_path):
@@ -96,28 +105,23 @@ def test_stage_two_begins_with_a_fresh_optimiser_and_keeps_the_encoders(tmp_path
     assert all(torch.equal(kept[1][n], kept[3][n]) for n in kept[1]), "and rest in stage 2"
 
 
-def test_routing_residuals_move_in_stage_two_only(tmp_path):
-    two = sites(tmp_path)
-    recorder = run(SiteGrid(two), two[0].config)
+def test_routing_residuals_move_in_stage_two_only(whole):
+    _, recorder = whole("local")
     residuals = [n for n in recorder.models[0] if "residual" in n]
     assert len(residuals) == 4
     for model, stage in zip(recorder.models, (1, 1, 2, 2), strict=True):
         assert all(model[n].any() == (stage == 2) for n in residuals)
 
 
-def test_local_encoders_differ_between_sites_and_frozen_ones_do_not(tmp_path):
+def test_local_encoders_differ_between_sites_and_frozen_ones_do_not(whole):
     for encoders, same in (("local", False), ("frozen", True)):
-        two = sites(tmp_path / encoders, **{"federation.encoders": encoders})
-        run(SiteGrid(two), two[0].config)
-        a, b = (s.engine.model.encoders["a"].weight_lPD for s in two)
+        a, b = (s.engine.model.encoders["a"].weight_lPD for s in whole(encoders)[0])
         assert torch.equal(a, b) == same
 
 
-def test_frozen_encoders_are_as_initialised(tmp_path):
-    two = sites(tmp_path / "run", **{"federation.encoders": "frozen"})
-    run(SiteGrid(two), two[0].config)
-    fresh = sites(tmp_path / "fresh", **{"federation.encoders": "frozen"})
-    for trained, initial in zip(two, fresh, strict=True):
+def test_frozen_encoders_are_as_initialised(whole, tmp_path):
+    fresh = sites(tmp_path, **{"federation.encoders": "frozen"})
+    for trained, initial in zip(whole("frozen")[0], fresh, strict=True):
         state = initial.engine.model.encoders.state_dict()
         assert all(torch.equal(t, state[n]) for n, t in trained.engine.model.encoders.state_dict().items())
 
