@@ -15,7 +15,6 @@ Shapes: as in `remind.outcomes.base`; R regions, V voxels, D, H, W sides of a vo
 from collections.abc import Mapping, Sequence
 from math import log, prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from typing_extensions import override
 
 from remind.metrics.segmentation import MOST_REGIONS, OF_ALL, OF_REGION, of_all, of_region, sums
 from remind.metrics.statistics import GroupStatistics
+from remind.metrics.surfaces import hausdorff_95
 from remind.outcomes.base import (
     Column,
     Encoded,
@@ -217,18 +217,11 @@ class Segmentation(Outcome):
 
     def hd95(self, y_BRV: NDArray[np.bool_], found_BRV: NDArray[np.bool_]) -> Floats:
         """Return the 95th percentile of the distances between true and predicted borders, in mm, (B, R)."""
-        from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-
         some_BR, called_BR = y_BRV.any(axis=2), found_BRV.any(axis=2)
         hd95_BR = np.where(some_BR == called_BR, 0.0, self.diagonal)
         for b, r in np.argwhere(some_BR & called_BR):
-            one, other = (array[b, r].reshape(1, 1, *self.size) for array in (found_BRV, y_BRV))
-            with catch_warnings():
-                simplefilter("ignore", FutureWarning)  # of MONAI's own calls
-                distance = compute_hausdorff_distance(
-                    one, other, include_background=True, percentile=95, spacing=self.spacing
-                )
-            hd95_BR[b, r] = min(float(distance), self.diagonal)
+            one, other = (array[b, r].reshape(self.size) for array in (y_BRV, found_BRV))
+            hd95_BR[b, r] = min(hausdorff_95(one, other, self.spacing), self.diagonal)
         return hd95_BR
 
     @override

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -67,6 +68,7 @@ def statistics(
     )
 
 
+@cache
 def statistics_of(kind: str, n: int, seed: int, experts: int = 16) -> tuple[Outcome, GroupStatistics]:
     """Return an outcome as of synthetic cohorts, and statistics of `n` artificial patients of it."""
     rng = np.random.default_rng(seed)

@@ -1,5 +1,7 @@
 """A store, and the dashboard's application on it, signed in."""
 
+import shutil
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -14,8 +16,17 @@ __all__ = ["chromium", "screenshots", "visit"]  # fixtures
 TOKEN = "a-token-of-enough-characters"
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A folder with a store of today's format: its migrations take longer than a copy."""
+    folder = tmp_path_factory.mktemp("empty")
+    open_store(store_url(folder)).dispose()
+    return folder
+
+
 @pytest.fixture
-def engine(tmp_path):
+def engine(tmp_path, empty_store):
+    shutil.copytree(empty_store, tmp_path / "results")
     engine = open_store(store_url(tmp_path / "results"))
     yield engine
     Drill.end_all()

@@ -34,9 +34,9 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
     app = FastAPI(
         title="federated REMIND", version=VERSION, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
     )
-    for part in (api, events, downloads, metrics, pages, annotations):
-        app.include_router(part.routes(reader))
-    app.include_router(sign_in.routes(access, _sign_in_page))
+    routers = [part.routes(reader) for part in (api, events, downloads, metrics, pages, annotations)]
+    for router in (*routers, sign_in.routes(access, _sign_in_page)):
+        app.router.routes.extend(router.routes)  # `include_router` would derive the schema of every answer again
     app.mount("/static", StaticFiles(directory=str(files("remind_server.dashboard") / "static")))
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)
     app.add_middleware(Guard, access=access, posts=(annotations.ANNOTATE,))
