@@ -6,7 +6,7 @@ Shapes: P patients who have the modality, l tokens of the modality, D width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar, get_args
@@ -66,6 +66,14 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: Any) -> Tensor:
         """Return the tokens (P, l, D) of the P patients who have the modality."""
+
+    def rows(self, inputs: Any) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Return which rows of tables the patients read: parameter → rows (R,) and positions of their patients (R,).
+
+        A table is a parameter of which a patient moves the rows that it reads and no others, such as an embedding of
+        codes. A site sends only rows that enough of its patients read.
+        """
+        return {}
 
     def hidden_values(self) -> HiddenValues | None:
         """Return the task for learning without labels (``model.encoders.pretraining-rounds``), or None."""

@@ -7,6 +7,7 @@ Shapes: P patients, O codes of the batch, R rows of the embedding, l tokens, D w
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from remind.config import ModelConfig
 from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
@@ -24,9 +25,9 @@ class CodesEncoder(Encoder):
         super().__init__(schema, config)
         self.listed, self.hide = len(schema.vocabulary), config.hide
         self.hashed = not self.listed or self.listed > config.encoders.buckets
-        self.rows = config.encoders.buckets if self.hashed else self.listed
+        self.size = config.encoders.buckets if self.hashed else self.listed
         tokens = self.token_count(schema, config)
-        self.embedding = nn.Embedding(self.rows, config.width)
+        self.embedding = nn.Embedding(self.size, config.width)
         self.score = nn.Linear(config.width, tokens)
         self.number_lD = nn.Parameter(torch.randn(tokens, config.width) * 0.02)
         self.adapter = nn.Linear(config.width, config.width)
@@ -51,20 +52,28 @@ class CodesEncoder(Encoder):
         out: Tensor = z_PlD + self.adapter(functional.gelu(z_PlD))
         return out
 
+    @override
+    def rows(self, inputs: CodesBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        rows = self._rows_of(inputs.code_O)
+        return {"embedding.weight": (torch.cat(rows), inputs.patient_O.repeat(len(rows)))}
+
     def _embed(self, code_O: Tensor) -> Tensor:
-        """Return the embedding of each code, (O, D).
+        """Return the embedding of each code, (O, D)."""
+        rows = [self.embedding(row_O) for row_O in self._rows_of(code_O)]
+        out: Tensor = rows[0] if len(rows) == 1 else (rows[0] + rows[1]) / 2**0.5
+        return out
+
+    def _rows_of(self, code_O: Tensor) -> tuple[Tensor, ...]:
+        """Return the rows of each code, (O,) each.
 
         The embedding of a hashed code combines two rows, from different digits of its hash: codes that share one row
         rarely share both. A vocabulary with more codes than rows is hashed too.
         """
         if not self.hashed:
-            out: Tensor = self.embedding(code_O)
-            return out
+            return (code_O,)
         if self.listed:
             code_O = (code_O + 1) * SPREADING & LARGEST
-        first_O, second_O = code_O % self.rows, code_O // self.rows % self.rows
-        both_OD: Tensor = self.embedding(first_O) + self.embedding(second_O)
-        return both_OD / 2**0.5
+        return code_O % self.size, code_O // self.size % self.size
 
 
 def segment_softmax(score_OQ: Tensor, segment_O: Tensor, segments: int) -> Tensor:

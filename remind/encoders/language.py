@@ -45,6 +45,13 @@ class LastLayer(nn.Module):
         super().__init__()
         self.net = net
 
+    @property
+    def table(self) -> nn.Module:
+        """The embedding that the reader's numbers index."""
+        net: Any = self.net
+        found: nn.Module = net.get_input_embeddings()
+        return found
+
     def forward(self, number_PT: Tensor, valid_PT: Tensor) -> Tensor:
         """Return a vector per position, (P, T, d)."""
         out: Tensor = self.net(input_ids=number_PT, attention_mask=valid_PT.long()).last_hidden_state

@@ -3,7 +3,7 @@
 Shapes: P patients, T positions of the longest note in the batch, d width of the backbone, l tokens, D width.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,15 @@ class TextEncoder(Encoder):
     def token_count(schema: TextSchema, config: ModelConfig) -> int:
         """Return the configured number of tokens, but at most the number of tokens that are read."""
         return min(config.tokens, config.encoders.text_length)
+
+    @override
+    def rows(self, inputs: TextBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        number_PT, valid_PT = self.reader(inputs.texts)
+        patient_P1 = torch.arange(len(number_PT)).unsqueeze(1)
+        found = number_PT[valid_PT], patient_P1.expand_as(number_PT)[valid_PT]
+        backbone: Any = self.backbone
+        table = backbone.table.weight
+        return {name: found for name, parameter in self.named_parameters() if parameter is table}
 
     def forward(self, inputs: TextBatch) -> Tensor:
         """Encode P notes → (P, l, D)."""

@@ -65,6 +65,11 @@ class WordTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
+    @property
+    def table(self) -> nn.Embedding:
+        """The embedding that the reader's numbers index."""
+        return self.embedding
+
     def forward(self, row_PT: Tensor, valid_PT: Tensor) -> Tensor:
         """Return a vector per position, (P, T, D); for padding any finite value."""
         h_PTD = self.embedding(row_PT) + self.place_TD[: row_PT.shape[1]]

@@ -69,6 +69,18 @@ def test_a_batch_is_what_each_note_is_alone(text, tokens):
             torch.testing.assert_close(made(TextBatch((note,)))[0], out[i])
 
 
+def test_a_note_moves_the_rows_that_the_encoder_says_and_no_others(text):
+    made = encoder(text, 8).double()
+    ((name, (row_R, patient_R)),) = made.rows(TextBatch(NOTES)).items()
+    for i, note in enumerate(NOTES):
+        made.zero_grad()
+        made(TextBatch((note,))).square().sum().backward()
+        moved = set((made.get_parameter(name).grad != 0).any(dim=1).nonzero().flatten().tolist())
+        said = set(row_R[patient_R == i].tolist())
+        assert moved <= said
+        assert said - moved <= {language.SMALL["pad_token_id"]}, "padding has no gradient"
+
+
 def test_gradients_reach_every_parameter(text):
     made = encoder(text, 8).double()
     assert without_gradient(made, TextBatch(NOTES)) == []

@@ -35,11 +35,9 @@ def blocks_below_minimum(
     modalities
         Names of the schema's modalities, in the order of the groups' bits.
     """
-    pull_N = np.zeros(len(group_N))
-    for step in plan:
-        np.add.at(pull_N, step.index_B, np.abs(step.weight_B))
-    pulls = {block: pull_N[_reaching(block, group_N, modalities)] for block in blocks}
-    return frozenset(block for block, pull_P in pulls.items() if _below_minimum(pull_P, minimum))
+    pull_N = pulls(plan, len(group_N))
+    reaching = {block: pull_N[_reaching(block, group_N, modalities)] for block in blocks}
+    return frozenset(block for block, pull_P in reaching.items() if _below_minimum(pull_P, minimum))
 
 
 def prototypes_below_minimum(
@@ -53,15 +51,45 @@ def prototypes_below_minimum(
 
     A prototype is a mean over the patients of one class who have the modality. It obeys the rule of a part of its own.
     """
-    pull_N = np.zeros(len(label_N))
-    for step in plan:
-        np.add.at(pull_N, step.index_B, np.abs(step.weight_B))
+    pull_N = pulls(plan, len(label_N))
     return np.array(
         [
             [_below_minimum(pull_N[has_N & (label_N == label)], minimum) for label in range(classes)]
             for has_N in presence_Nm.T
         ]
     )
+
+
+def pulls(plan: Sequence[Step], patients: int) -> NDArray[np.float64]:
+    """Return the sum of each patient's weights in the round's steps, (N,)."""
+    pull_N = np.zeros(patients)
+    for step in plan:
+        np.add.at(pull_N, step.index_B, np.abs(step.weight_B))
+    return pull_N
+
+
+def rows_below_minimum(
+    row_R: NDArray[np.int64], pull_R: NDArray[np.float64], patient_R: NDArray[np.int64], rows: int, minimum: int
+) -> NDArray[np.bool_]:
+    """Return which rows of a table may not leave, (rows,) bool: a row obeys the rule of a part of its own.
+
+    A row that nobody reads counts as one that few read: else a row that comes back unchanged would tell that few do.
+
+    Parameters
+    ----------
+    row_R, patient_R
+        Readings: a row, and its patient. A patient may read a row several times.
+    pull_R
+        The patient's weight in the round, `pulls`.
+    rows
+        Number of rows of the table.
+    """
+    readings, first_R = np.unique(np.stack([row_R, patient_R]), axis=1, return_index=True)
+    row_R, pull_R = readings[0], pull_R[first_R]
+    row_R, pull_R = row_R[pull_R > 0], pull_R[pull_R > 0]
+    number, total, most = np.bincount(row_R, minlength=rows), np.bincount(row_R, pull_R, rows), np.zeros(rows)
+    np.maximum.at(most, row_R, pull_R)
+    return np.asarray((number < minimum) | (most > MOST / minimum * total))
 
 
 def _reaching(block: str, group_N: NDArray[np.int64], modalities: Sequence[str]) -> NDArray[np.bool_]:

@@ -27,6 +27,7 @@ from remind_client.ledger.spender import Spender
 from remind_client.rounds.answers import evaluations, require_finite
 from remind_client.rounds.releases import PrivateReleases
 from remind_client.rounds.small_updates import blocks_below_minimum, prototypes_below_minimum
+from remind_client.rounds.table_rows import Rows, rows_to_withhold, with_rows_as_received
 
 log = logging.getLogger(__name__)
 Received = Mapping[str, Tensor]
@@ -84,7 +85,8 @@ class RoundTraining:
         if phase.train:
             engine.work.gather(work, task, self.minimum)
         require_finite([*losses.values(), *local.values()])
-        sent = self._in_wire_type(task, buffer, self._sent(task, buffer, received, work), work)
+        rows = self._rows(received, work) if train_encoders else {}
+        sent = self._in_wire_type(task, buffer, self._sent(task, buffer, received, work, rows), work, rows)
         state.save(
             work.optimizer, engine.work.stage_number(task, phase), train_encoders, task.round + 1, task.candidates
         )
@@ -106,12 +108,12 @@ class RoundTraining:
         return self.engine.methods.reply_type(name, self.engine.config)
 
     def _in_wire_type(
-        self, task: Task, buffer: Buffer, tensors: Mapping[str, Tensor], work: LocalWork
+        self, task: Task, buffer: Buffer, tensors: Mapping[str, Tensor], work: LocalWork, rows: Rows
     ) -> Mapping[str, Tensor]:
         """Return what is packed: tensors, or with ``federation.updates`` = int8 updates, whose rounding is kept here.
 
-        To a part that goes back as it was received, nothing of earlier rounds is added; nor to prototypes, of which
-        some may go back while others do not.
+        To a part that goes back as it was received, nothing of earlier rounds is added; nor to prototypes and tables,
+        of which some rows may go back while others do not.
         """
         names = [name for name in tensors if self._type(name) == INT8]
         if not names:
@@ -122,7 +124,8 @@ class RoundTraining:
             raise UserError(
                 f"training has diverged: {wrong[0]} is not finite; lower the learning rate (train.lr, --lr)"
             )
-        state, silent = self.engine.state, [n for n in names if n == PROTOTYPES or block_of(n) in work.withheld]
+        partly = {PROTOTYPES, *rows}
+        state, silent = self.engine.state, [n for n in names if n in partly or block_of(n) in work.withheld]
         sent, left = with_feedback(updates, state.kept, silent)
         state.kept |= left
         return {**tensors, **sent}
@@ -159,11 +162,13 @@ class RoundTraining:
             return engine.methods.rule.work(work)
 
     def _sent(
-        self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork
+        self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork, rows: Rows
     ) -> Mapping[str, Tensor]:
         """Return the current tensors, except those of parts that too few patients changed: these as received."""
         if PROTOTYPES in received:
             received = {**received, PROTOTYPES: self._prototypes(task, buffer, received[PROTOTYPES], work)}
+        if rows:
+            received = with_rows_as_received(received, unpack(task.index, buffer), rows)
         if not work.withheld:
             return received
         log.info("round %d: fewer than %d patients moved %s; sent back", task.round, self.minimum, work.withheld)
@@ -179,6 +184,12 @@ class RoundTraining:
         cohort = self.engine.patients.cohort
         blocks = {entry.block for entry in task.index}
         return blocks_below_minimum(work.plan, cohort.groups_N, cohort.schema.names, blocks, self.minimum)
+
+    def _rows(self, received: Received, work: LocalWork) -> Rows:
+        """Return the rows of tables, such as an embedding of codes, that too few patients read."""
+        if self.releases is not None or self.minimum == 1:
+            return {}
+        return rows_to_withhold(work, self.engine.state.data, received.keys(), self.minimum)
 
     def _prototypes(self, task: Task, buffer: Buffer, trained_mCD: Tensor, work: LocalWork) -> Tensor:
         """Return the prototypes, those of too few patients as received."""
