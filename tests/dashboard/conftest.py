@@ -1,9 +1,11 @@
 """A store, and the dashboard's application on it, signed in."""
 
 import shutil
+from functools import partial
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine
 
 from remind.web.access import Access
 from remind_server.dashboard.app import dashboard_app
@@ -33,15 +35,27 @@ def engine(tmp_path, empty_store):
     engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def shared_engine(tmp_path_factory, empty_store):
+    """A store that the tests of a file read, and none but the fixture that fills it writes."""
+    results = tmp_path_factory.mktemp("shared") / "results"
+    shutil.copytree(empty_store, results)
+    engine = open_store(store_url(results))
+    yield engine
+    Drill.end_all()
+    engine.dispose()
+
+
+def client_over(engine: Engine, min_count: int = 0, access: Access | None = None, **headers: str) -> TestClient:
+    """Client of a dashboard over a store, with its token."""
+    app = dashboard_app(engine, access or Access(token=TOKEN), min_count)
+    return TestClient(app, headers={"authorization": f"Bearer {TOKEN}"} | headers)
+
+
 @pytest.fixture
 def client_of(engine):
-    """Client of a dashboard over the store, with its token."""
-
-    def make(min_count: int = 0, access: Access | None = None, **headers: str) -> TestClient:
-        app = dashboard_app(engine, access or Access(token=TOKEN), min_count)
-        return TestClient(app, headers={"authorization": f"Bearer {TOKEN}"} | headers)
-
-    return make
+    """Client of a dashboard over the test's own store."""
+    return partial(client_over, engine)
 
 
 @pytest.fixture

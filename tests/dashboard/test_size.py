@@ -6,18 +6,19 @@ import pytest
 
 from remind_server.dashboard.views.curves import MOST_CURVES
 from tests.builders.stored_runs import large_run
+from tests.dashboard.conftest import client_over
 
 MEGABYTE = 1_000_000
 
 
-@pytest.fixture
-def large(engine):
-    return large_run(engine)
+@pytest.fixture(scope="module")
+def large(shared_engine):
+    return large_run(shared_engine)
 
 
 @pytest.mark.parametrize("min_count", [0, 20])
-def test_json_of_a_large_run(large, client_of, min_count):
-    client = client_of(min_count, **{"accept-encoding": "identity"})
+def test_json_of_a_large_run(large, shared_engine, min_count):
+    client = client_over(shared_engine, min_count, **{"accept-encoding": "identity"})
     most = ",".join(str(number) for number in range(1, MOST_CURVES + 1))
     for path in ("", "/groups", "/matrix", "/experts", "/curves?groups=1,2,3,4,5,6", f"/curves?groups={most}"):
         began = time.perf_counter()

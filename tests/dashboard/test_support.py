@@ -10,17 +10,24 @@ from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import merge, total
 from remind_server.outputs.tables import summary
 from tests.builders.stored_runs import Drill
+from tests.dashboard.conftest import client_over
 
 # Group 1 and 3 have support. 2 has patients enough, but 4 of class 1; 5 and 7 have few patients.
 PATIENTS = {"Basel": {1: 80, 3: 60, 2: 20, 5: 7}, "Chur": {1: 50, 2: 20, 7: 1}}
 
 
-@pytest.fixture
-def result(engine, tmp_path):
-    drill = Drill(engine, tmp_path / "results" / "run", PATIENTS, share=0.3).start()
+@pytest.fixture(scope="module")
+def result(shared_engine, tmp_path_factory):
+    drill = Drill(shared_engine, tmp_path_factory.mktemp("results") / "run", PATIENTS, share=0.3).start()
     for _ in range(drill.rounds):
         drill.round()
     return drill.finish()
+
+
+@pytest.fixture(scope="module")
+def of_result(result, shared_engine):
+    """Client of a dashboard over the store with that run alone."""
+    return client_over(shared_engine)
 
 
 def table(client, **params):
@@ -36,12 +43,12 @@ def test_support_needs_patients_and_two_classes():
     assert not is_supported([])
 
 
-def test_the_pooled_row_is_the_score_of_all_their_patients(client, result):
+def test_the_pooled_row_is_the_score_of_all_their_patients(of_result, result):
     by_group = merge(result.test.values())
     small = small_groups(by_group)
     assert small, "some are small"
     assert small < by_group.keys(), "some are not"
-    found = table(client)
+    found = table(of_result)
     folded = {row["name"] for row in found["rows"] if not row["ranked"]}
     assert len(folded) == len(small) == found["small"]["groups"]
     pooled = total({k: by_group[k] for k in small})
@@ -55,34 +62,34 @@ def test_the_pooled_row_is_the_score_of_all_their_patients(client, result):
 
 
 @pytest.mark.parametrize("by", ["auroc", "accuracy", "log_loss", "brier"])
-def test_no_small_group_comes_before_a_ranked_one(client, result, by):
-    ranked = [row["ranked"] for row in table(client, by=by)["rows"]]
+def test_no_small_group_comes_before_a_ranked_one(of_result, result, by):
+    ranked = [row["ranked"] for row in table(of_result, by=by)["rows"]]
     assert ranked == sorted(ranked, reverse=True)
     assert True in ranked
     assert False in ranked
 
 
-def test_the_page_folds_and_unfolds(client, result):
-    folded = client.get("/runs/1").text
-    found = table(client)
+def test_the_page_folds_and_unfolds(of_result, result):
+    folded = of_result.get("/runs/1").text
+    found = table(of_result)
     large = [row for row in found["rows"] if row["ranked"]]
     assert folded.count("data-group=") == len(large)
     assert 'id="small-groups"' in folded
     assert f"{found['small']['groups']} other groups together" in folded
-    whole = client.get("/runs/1?show=all").text
+    whole = of_result.get("/runs/1?show=all").text
     assert whole.count("data-group=") == len(found["rows"])
     assert "Too small to be ranked" in whole
     first = sorted(large, key=lambda row: -row["scores"]["n"])
     assert f'data-charted="{",".join(str(row["number"]) for row in first)}"' in folded, "charts: the largest first"
 
 
-def test_the_run_in_short(client, result):
+def test_the_run_in_short(of_result, result):
     by_group = merge(result.test.values())
-    found = client.get("/api/runs/1/verdict").json()
-    tail = {row["name"] for row in table(client)["rows"] if row["tail"]}
+    found = of_result.get("/api/runs/1/verdict").json()
+    tail = {row["name"] for row in table(of_result)["rows"] if row["tail"]}
     assert found["tail"]["groups"] == len(tail) > 0
     assert found["overall"]["n"] == total(by_group).count
-    ranked = [row for row in table(client, by="auroc")["rows"] if row["ranked"]]
+    ranked = [row for row in table(of_result, by="auroc")["rows"] if row["ranked"]]
     worst = min(ranked, key=lambda row: row["scores"]["auroc"]["value"])
     assert found["worst_group"]["name"] == worst["name"]
     assert found["worst_group"]["scores"]["n"] >= 30
@@ -94,8 +101,8 @@ def test_the_run_in_short(client, result):
     for place in ("worst_group_if_equal", "worst_site_if_equal"):
         assert 0.3 < found[place] < found["overall"]["auroc"]["value"], "the smallest of several noisy scores"
     assert found["worst_group_if_equal"] == pytest.approx(told["worst_group"]["auroc"]["if_equal"], abs=0.03)
-    assert client.get("/api/runs/1/verdict?score=macro_f1").json()["worst_group_if_equal"] is None
-    shown = client.get("/runs/1").text.partition('id="answer-group-by-chance">about ')[2].partition(" ")[0]
+    assert of_result.get("/api/runs/1/verdict?score=macro_f1").json()["worst_group_if_equal"] is None
+    shown = of_result.get("/runs/1").text.partition('id="answer-group-by-chance">about ')[2].partition(" ")[0]
     assert float(shown) == pytest.approx(found["worst_group_if_equal"], abs=6e-3)
 
 
@@ -138,13 +145,13 @@ def test_under_a_minimum_the_ranked_groups_and_the_tail_are_still_shown(engine, 
     )
 
 
-def test_metrics_tell_who_is_ranked(client, result):
-    text = client.get("/metrics").text
-    for row in table(client)["rows"]:
+def test_metrics_tell_who_is_ranked(of_result, result):
+    text = of_result.get("/metrics").text
+    for row in table(of_result)["rows"]:
         tail = str(row["tail"]).lower()
         line = f'remind_group_ranked{{group="{row["name"]}",run="1",tail="{tail}"}} {float(row["ranked"])}'
         assert line in text
-    pooled = table(client)["small"]["scores"]
+    pooled = table(of_result)["small"]["scores"]
     assert f'remind_group_patients{{group="small",patients="test",run="1",tail="false"}} {float(pooled["n"])}' in text
 
 

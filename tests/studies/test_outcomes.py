@@ -84,7 +84,10 @@ def test_the_loss_of_the_questions_is_that_of_the_outcome(kind):
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-@pytest.mark.parametrize("name", ["boosting(rounds = 30)", "exchanged_trees(rounds = 30)", "logistic", "xgb_bagging"])
+@pytest.mark.parametrize(
+    "name",
+    ["boosting(rounds = 30)", "exchanged_trees(rounds = 30)", "logistic", "xgb_bagging(rounds = 30)"],
+)
 def test_yardsticks_learn_every_outcome(kind, name):
     outcome, own = patients(kind, 240)
     half = np.arange(len(own.label_N)) % 2 == 0
