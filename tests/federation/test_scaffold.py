@@ -131,7 +131,7 @@ def test_partial_participation_converges_too():
     asked = lambda t: [[0, 1], [1, 2], [0, 2]][t % 3]  # noqa: E731
     equal = lambda: [Quadratic(s.h, s.o) for s in sites()]  # noqa: E731
     exact, _ = train(rule("scaffold(lr = 0)"), equal(), 900, asked)
-    drifted, _ = train(rule("lg"), equal(), 900, asked)
+    drifted, _ = train(rule("lg"), equal(), 300, asked)
     assert (exact - optimum()).norm() < 0.2 * (drifted - optimum()).norm()
 
 

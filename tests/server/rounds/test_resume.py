@@ -11,11 +11,9 @@ import torch
 
 from remind.config import Scalar
 from remind.errors import UserError
-from remind.federation.rules.base import registry as rules
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind.model_file import load_model, save_model
-from remind.objectives.base import registry as objectives
 from remind_server.outputs.records import RunStart
 from remind_server.outputs.run_folder import FINAL_JSON, GROUPS, MODEL, ROUNDS, SUMMARY, RunFolder
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
@@ -26,7 +24,7 @@ from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
-from tests.server.test_method_matrix import MIXES, config
+from tests.server.test_method_matrix import MIXES, config, together
 
 NOISY = {"model.dropout": 0.2, "model.hide": 0.2}
 
@@ -154,9 +152,8 @@ STEEP: dict[str, Scalar] = {
     "train.routing-rounds": 1,
     "federation.max-update": 100.0,
 }
-EVERY = [
-    *({"rule": m.name} for m in rules.methods() if not m.build.pooled),
-    *({"objective": m.name} for m in objectives.methods()),
+EVERY: list[dict[str, Scalar]] = [
+    *({"rule": rule, "objective": objective} for _, objective, rule in together()),
     {"rule": "lg", "objective": "dfr"},
     {"federation.participation": 0.5, "federation.min-sites": 1},
     {"train.optimizer": "sgd", "train.lr": 0.05},
