@@ -17,12 +17,15 @@ from remind_server.simulation.flwr_pairs import write_pairs
 from remind_studies import bench as module
 from remind_studies.bench import bench
 from remind_studies.cells.pool import work
+from remind_studies.report.view import views
 from remind_studies.study import registry
 from remind_studies.yardsticks.base import NUMBER, Model, Yardstick, mean_loss
 from remind_studies.yardsticks.base import registry as yardsticks
 from remind_studies.yardsticks.tasks import Patients, _classes, _sample, answers
 from tests.builders.configs import ROUNDS, SIZE
+from tests.builders.masks import drawn
 from tests.builders.studies import SMALL
+from tests.builders.study_reports import study as study_results
 
 MASKS = "segmentation"  # yardsticks cannot predict it
 OTHERS = [name for name in outcomes() if name not in ("classes", MASKS)]
@@ -223,3 +226,14 @@ def test_what_needs_classes_is_refused_before_anything_runs(changes, says, tmp_p
     with pytest.raises(UserError, match=r"(?s)" + says):
         study(tmp_path / "out", changes.pop("name", "compare"), "regression", **changes)
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_score_of_a_region_that_there_is_not_is_refused_and_others_are_said_by_name():
+    masks, _ = drawn(1, np.random.default_rng(0))
+    with pytest.raises(UserError, match=r"dice_4 is none of a mask of .*the regions whole, core, enhancing"):
+        module._metric("dice_4", masks)
+    assert module._metric("dice_3", masks) == "dice_3"
+    of_classes = study_results()
+    cohort = of_classes.cohort.model_copy(update={"outcome": masks.kind, "parts": masks.parts})
+    (view,) = views(of_classes.model_copy(update={"cohort": cohort}))
+    assert view.name_of("dice_2") == "Dice of region core"
