@@ -103,7 +103,7 @@ def weigh_both(objective, rule):
     return of_name(rules, rule).weighs and of_name(objectives, objective).weighs
 
 
-def meetings() -> list[tuple[str, str, str, tuple[int, int]]]:
+def meetings():
     """An objective, a rule, a fusion model and a split for each run."""
     factors = kinds(objectives, Objective), kinds(rules, Rule), kinds(fusions, FusionModel)
     turn = {names: cycle(names) for factor in factors for names in factor}

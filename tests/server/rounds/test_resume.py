@@ -152,7 +152,7 @@ STEEP: dict[str, Scalar] = {
     "train.routing-rounds": 1,
     "federation.max-update": 100.0,
 }
-EVERY: list[dict[str, Scalar]] = [
+EVERY = [
     *({"rule": rule, "objective": objective} for _, objective, rule in together()),
     {"rule": "lg", "objective": "dfr"},
     {"federation.participation": 0.5, "federation.min-sites": 1},
