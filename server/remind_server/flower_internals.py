@@ -25,6 +25,7 @@ __all__ = [
     "array_body",
     "connection_reader_and_handler",
     "local_superlink",
+    "local_superlink_may_take",
     "pull_objects",
     "replace_local_superlink",
     "replace_pull_objects",
@@ -85,6 +86,7 @@ def simulation_pool() -> Any:
 
 CONNECT, STREAM = "init_http_client_from_connection", "start_stream"  # what Flower's `run` calls by these names
 PORT, START = "LOCAL_SUPERLINK_HTTP_API_PORT", "_start_local_superlink"
+PATIENCE = "LOCAL_SUPERLINK_STARTUP_TIMEOUT"  # seconds
 
 
 def connection_reader_and_handler() -> tuple[Callable[[str | None], Any], Callable[..., Any]]:
@@ -137,3 +139,20 @@ def replace_local_superlink(port: str, start: Callable[..., None]) -> None:
     import flwr.cli.local_superlink as flower
 
     vars(flower).update({PORT: port, START: start})
+
+
+@contextmanager
+def local_superlink_may_take(seconds: float) -> Iterator[None]:
+    """Let `flwr run` wait this long for the SuperLink that it starts; Flower's own 15 s are too few on a busy machine.
+
+    A SuperLink that ends meanwhile is reported at once. A Flower that has no such limit is left as it is.
+    """
+    import flwr.cli.local_superlink as flower
+
+    names = vars(flower)
+    before = {PATIENCE: names[PATIENCE]} if PATIENCE in names else {}
+    names.update({name: max(limit, seconds) for name, limit in before.items()})
+    try:
+        yield
+    finally:
+        names.update(before)

@@ -41,15 +41,9 @@ class Flower:
         }
 
     def __call__(self, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-        """Run ``flwr`` with `arguments`; repeat if Flower's limit of 15 s for its SuperLink was too short here."""
-        for _ in range(5):
-            command = [str(BIN / "flwr"), *arguments]
-            done = subprocess.run(
-                command, env=self.env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-            )
-            if "Failed to start local SuperLink within" not in done.stdout + done.stderr:
-                break
-        return done
+        """Run ``flwr`` with `arguments`."""
+        command = [str(BIN / "flwr"), *arguments]
+        return subprocess.run(command, env=self.env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
     def finished(self, *arguments: str, cwd: Path, limit: float = 240) -> str:
         """Submit ``flwr run`` with `arguments`, wait until the run is completed, return its log."""

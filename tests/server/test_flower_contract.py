@@ -163,13 +163,22 @@ def test_the_local_superlink_is_where_we_say():
     assert takes(start, True)
     started = names_used(LOCAL._start_local_superlink.__code__)
     callers = [f for f in vars(LOCAL).values() if inspect.isfunction(f) and f is not start]
-    assert ours.PORT in started
+    assert {ours.PORT, ours.PATIENCE} <= started
     assert any(ours.START in names_used(f.__code__) for f in callers)
     try:
         ours.replace_local_superlink("50000", print)
         assert ours.local_superlink() == ("50000", print)
     finally:
         ours.replace_local_superlink(port, start)
+
+
+def test_flower_waits_longer_for_the_local_superlink_where_we_ask_for_it():
+    before = LOCAL.LOCAL_SUPERLINK_STARTUP_TIMEOUT
+    with ours.local_superlink_may_take(before + 50):
+        assert before + 50 == LOCAL.LOCAL_SUPERLINK_STARTUP_TIMEOUT
+    with ours.local_superlink_may_take(before - 5):
+        assert before == LOCAL.LOCAL_SUPERLINK_STARTUP_TIMEOUT, "never less"
+    assert before == LOCAL.LOCAL_SUPERLINK_STARTUP_TIMEOUT
 
 
 # ---- the Control API

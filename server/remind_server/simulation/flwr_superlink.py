@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from remind_server.flower_internals import local_superlink, replace_local_superlink
+from remind_server.flower_internals import local_superlink, local_superlink_may_take, replace_local_superlink
 
 PROC = Path("/proc")
 PORT_VARIABLE = "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"
@@ -32,6 +32,7 @@ INDIFFERENT = {
     "TORCHINDUCTOR_CACHE_DIR",  # torch sets it in a process that loads its compiler
 }
 HOME = "FLWR_HOME"
+PATIENCE = 120.0  # seconds for a SuperLink to start, on a busy machine
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ def right_superlink(say: Callable[[str], None]) -> Iterator[str]:
         say(chosen.note)
     replace_local_superlink(chosen.port, (lambda in_memory=False: start(True)) if chosen.in_memory else start)
     try:
-        yield "" if chosen.port == usual else chosen.port
+        with local_superlink_may_take(PATIENCE):
+            yield "" if chosen.port == usual else chosen.port
     finally:
         replace_local_superlink(usual, start)
 

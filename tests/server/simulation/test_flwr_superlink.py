@@ -1,8 +1,18 @@
 """A run is never submitted silently to a SuperLink of another environment."""
 
+from importlib import import_module
+
 import pytest
 
-from remind_server.simulation.flwr_superlink import Superlink, choose, differing, running_superlinks
+from remind_server.simulation import flwr_superlink
+from remind_server.simulation.flwr_superlink import (
+    PATIENCE,
+    Superlink,
+    choose,
+    differing,
+    right_superlink,
+    running_superlinks,
+)
 
 HERE = {"HOME": "/home/a", "FLWR_HOME": "/home/a/flwr", "PATH": "/bin", "PWD": "/x"}
 PROGRAM = "/venv/bin/flower-superlink"
@@ -87,3 +97,13 @@ def test_processes_are_read_from_proc(tmp_path):
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "environ").write_bytes(b"")
     assert running_superlinks(tmp_path) == [Superlink(7, "39091", PROGRAM, {"HF_HOME": "/a=b"})]
+
+
+def test_flower_gives_it_time_to_start(monkeypatch):
+    """Within Flower's 15 s it does not start on a busy machine, and a run is not submitted."""
+    local = import_module("flwr.cli.local_superlink")
+    monkeypatch.setattr(flwr_superlink, "running_superlinks", list)
+    monkeypatch.setattr(flwr_superlink, "answers", lambda port: False)
+    with right_superlink(print):
+        assert local.LOCAL_SUPERLINK_STARTUP_TIMEOUT == PATIENCE
+    assert local.LOCAL_SUPERLINK_STARTUP_TIMEOUT < PATIENCE
