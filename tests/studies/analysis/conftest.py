@@ -9,11 +9,15 @@ from tests.builders.analysed_runs import SITES, small_config, train
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """Results folder of a finished run; tests leave it as it is."""
+def trained(tmp_path_factory):
+    """Results folder of a finished run, which tests leave as it is, and its result."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    train(folder)
-    return folder
+    return folder, train(folder)[1]
+
+
+@pytest.fixture(scope="session")
+def folder(trained):
+    return trained[0]
 
 
 @pytest.fixture

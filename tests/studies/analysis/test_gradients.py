@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,13 @@ def model_of(fusion, routing=True):
         return outputs
 
     return at, outputs_of
+
+
+@cache
+def direction_of_all():
+    """That of the seven patients in the model of REMIND."""
+    at, outputs_of = model_of("remind")
+    return leading_direction(Jacobian([(outputs_of(torch.arange(7)), at)]))
 
 
 def full(at, outputs):
@@ -96,7 +105,7 @@ def test_the_block_is_what_all_groups_share():
 @given(st.permutations(range(7)))
 def test_the_order_of_the_patients_does_not_matter(order):
     at, outputs_of = model_of("remind")
-    one = leading_direction(Jacobian([(outputs_of(torch.arange(7)), at)]))
+    one = direction_of_all()
     other = leading_direction(Jacobian([(outputs_of(torch.tensor(order)), at)]))
     assert cosine(one, other) == pytest.approx(1, abs=1e-9)
     assert norm(one.g) == pytest.approx(norm(other.g), rel=1e-9)
@@ -104,7 +113,7 @@ def test_the_order_of_the_patients_does_not_matter(order):
 
 def test_patients_of_several_hospitals_are_as_those_of_one():
     at, outputs_of = model_of("remind")
-    whole = leading_direction(Jacobian([(outputs_of(torch.arange(7)), at)]))
+    whole = direction_of_all()
     parts = leading_direction(Jacobian([(outputs_of(torch.arange(3)), at), (outputs_of(torch.arange(3, 7)), at)]))
     assert cosine(whole, parts) == pytest.approx(1, abs=1e-9)
 
@@ -162,7 +171,7 @@ def test_where_the_iteration_fails_the_whole_matrix_is_used(monkeypatch):
 
 def test_float32_is_near_float64():
     at, outputs_of = model_of("remind")
-    exact = leading_direction(Jacobian([(outputs_of(torch.arange(7)), at)]))
+    exact = direction_of_all()
     j_NP = full(at, outputs_of(torch.arange(7)))
     rough = leading_direction(Jacobian([linear(j_NP.float())]))
     assert torch.nn.functional.cosine_similarity(rough.g["w"].double(), flat(exact.g), dim=0) > 1 - 1e-6

@@ -149,10 +149,9 @@ def test_models_without_gate_or_router_say_so(tmp_path, fusion, entropy):
     assert all((r.entropy is not None) == entropy for r in look.routing.values())
 
 
-def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
+def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, trained):
     """Statistics measured through the views are those of the run's final examination."""
-    _, result = train(tmp_path / "again")
-    tensors = run.tensors()
+    result, tensors = trained[1], run.tensors()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in result.tensors.items())
     with hospitals.in_use(tensors, routing=True) as views:
         found = merge([v.engine.evaluation.statistics(v.source, TEST, True) for v in views])
