@@ -120,9 +120,10 @@ def test_at_high_temperature_it_is_fedavg_in_both_stages(tmp_path):
     plain, others = run(tmp_path / "b", settings(**{"method.rule": "fedavg"} | EXACT))
     for name, tensor in plain.models[-1].items():
         torch.testing.assert_close(found.models[-1][name], tensor, rtol=0, atol=1e-9)
+    own = finished(members)
     for name, tensors in finished(others).items():
         for key, tensor in tensors.items():
-            torch.testing.assert_close(finished(members)[name][key], tensor, rtol=0, atol=1e-9)
+            torch.testing.assert_close(own[name][key], tensor, rtol=0, atol=1e-9)
 
 
 def test_each_site_ends_with_a_model_of_its_own_through_both_stages(tmp_path):

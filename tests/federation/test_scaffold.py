@@ -98,7 +98,7 @@ def train(one, those, rounds, asked=lambda t: range(3), lost=lambda t, i: False)
 
 
 def test_it_reaches_the_optimum_from_which_fedavg_drifts():
-    drifted, _ = train(rule("lg"), sites(), 400)
+    drifted, _ = train(rule("lg"), sites(), 150)  # at its fixed point: it comes nearer by 0.6 in each round
     exact, _ = train(rule("scaffold(lr = 0)"), sites(), 400)
     assert (drifted - optimum()).abs().max() > 0.1
     torch.testing.assert_close(exact, optimum(), rtol=0, atol=1e-9)
@@ -130,7 +130,7 @@ def test_partial_participation_converges_too():
     # Equal optima of the average need equal odds: every site is asked twice in three rounds.
     asked = lambda t: [[0, 1], [1, 2], [0, 2]][t % 3]  # noqa: E731
     equal = lambda: [Quadratic(s.h, s.o) for s in sites()]  # noqa: E731
-    exact, _ = train(rule("scaffold(lr = 0)"), equal(), 900, asked)
+    exact, _ = train(rule("scaffold(lr = 0)"), equal(), 450, asked)
     drifted, _ = train(rule("lg"), equal(), 300, asked)
     assert (exact - optimum()).norm() < 0.2 * (drifted - optimum()).norm()
 
