@@ -7,14 +7,20 @@ stop the next release (Feldman and Zrnic, "Individual privacy accounting via a R
 disjoint patients, the maximum of the curves applies.
 
 Opacus computes the curves of sampled mechanisms (Mironov et al., "Rényi differential privacy of the sampled Gaussian
-mechanism", 2019) and the tighter bound for a schedule that was fixed in advance (`tight_epsilon`). It is imported
-only where a curve is computed, because it imports torch.
+mechanism", 2019) and the tighter bound for a schedule that was fixed in advance (`tight_epsilon`). Only the latter
+imports the whole package, and with it torch.
 """
 
+import contextlib
+import importlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +98,7 @@ def epsilon(curve: Curve, delta: float) -> float:
         raise ValueError(f"delta = {delta} is not possible; above 0, below 1")
     if not curve.any():
         return 0.0
-    orders = np.array(ORDERS)
-    bound = curve - (math.log(delta) + np.log(orders)) / (orders - 1) + np.log1p(-1 / orders)
-    return max(0.0, float(bound.min()))
+    return max(0.0, float(_bounds(curve, np.array(ORDERS), delta).min()))
 
 
 def noise_multiplier(
@@ -119,6 +123,18 @@ def noise_multiplier(
     def too_little(noise: float) -> bool:
         return epsilon(beside + Mechanism("steps", noise, rate, steps).curve(), delta) > wanted
 
+    if rate and steps:
+        near = _Near(beside, Mechanism("steps", 1.0, rate, steps), delta)
+        # The orders near the best may ask for too much noise, never for too little. All orders are asked once.
+        with contextlib.suppress(UserError):
+            found, below = _search(lambda noise: near.epsilon(noise, wanted) > wanted, beside, wanted, delta)
+            if below == 0 or too_little(below):
+                return found
+    return _search(too_little, beside, wanted, delta)[0]
+
+
+def _search(too_little: Callable[[float], bool], beside: Curve, wanted: float, delta: float) -> tuple[float, float]:
+    """Return the smallest noise multiplier that is enough, by bisection, and the largest that was not; 0: none."""
     low, high = 0.0, 1.0
     while too_little(high):
         low, high = high, 2 * high
@@ -131,7 +147,46 @@ def noise_multiplier(
     while high > PRECISION * low and high > 1e-3:
         middle = (low + high) / 2
         low, high = (middle, high) if too_little(middle) else (low, middle)
-    return high
+    return high, low
+
+
+class _Near:
+    """ε by the orders near the best one, which moves little with the noise; never less than by all orders.
+
+    Parameters
+    ----------
+    beside
+        Curve of the other releases.
+    steps
+        The mechanism, with any noise.
+    delta
+        δ.
+    """
+
+    def __init__(self, beside: Curve, steps: Mechanism, delta: float) -> None:
+        self._beside, self._steps, self._delta = beside, steps, delta
+        self._best = len(ORDERS) // 2
+
+    def epsilon(self, noise: float, wanted: float) -> float:
+        """Return the first bound that is at most `wanted`, or the smallest down the slope."""
+        here = self._at(noise, self._best)
+        for step in (-1, 1):
+            while here > wanted and 0 <= self._best + step < len(ORDERS):
+                beside = self._at(noise, self._best + step)
+                if not beside < here:
+                    break
+                here, self._best = beside, self._best + step
+        return here
+
+    def _at(self, noise: float, place: int) -> float:
+        order = ORDERS[place]
+        cost = self._beside[place] + self._steps.steps * _at_order(noise, self._steps.rate, order)
+        return float(_bounds(cost, order, self._delta))
+
+
+def _bounds(curve: Any, orders: Any, delta: float) -> Any:
+    """Return the bound on ε of each order."""
+    return curve - (math.log(delta) + np.log(orders)) / (orders - 1) + np.log1p(-1 / orders)
 
 
 def tight_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
@@ -154,18 +209,33 @@ def tight_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
 
 @lru_cache(maxsize=256)
 def _one_step(noise: float, rate: float) -> tuple[float, ...]:
+    return tuple(_at_order(noise, rate, order) for order in ORDERS)
+
+
+@lru_cache(maxsize=16384)
+def _at_order(noise: float, rate: float, order: float) -> float:
+    """Return the RDP of one release at one order."""
     if noise == 0:
-        return (math.inf,) * len(ORDERS)
+        return math.inf
+    unsampled = order / (2 * noise * noise)
     if rate == 1:
-        return tuple(order / (2 * noise * noise) for order in ORDERS)
-    from opacus.accountants.analysis import rdp
+        return unsampled
+    try:
+        found = float(_opacus().compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=order))
+    except (ValueError, OverflowError):  # the series does not converge at this order; infinite is a valid bound
+        return unsampled
+    # A release without sampling never costs less; a rounding error of the series must not contradict this.
+    return min(found, unsampled) if math.isfinite(found) and found >= 0 else unsampled
 
-    def at(order: float) -> float:
-        try:
-            found = float(rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=order))
-        except (ValueError, OverflowError):  # the series does not converge at this order; infinite is a valid bound
-            return math.inf
-        # A release without sampling never costs less; a rounding error of the series must not contradict this.
-        return found if math.isfinite(found) and found >= 0 else math.inf
 
-    return tuple(min(at(order), order / (2 * noise * noise)) for order in ORDERS)
+@cache
+def _opacus() -> ModuleType:
+    """Return Opacus' module of curves without the packages around it, whose import takes seconds."""
+    package = find_spec("opacus")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder) / "accountants" / "analysis" / "rdp.py"
+        if file.is_file() and (spec := spec_from_file_location("remind.privacy._opacus_rdp", file)) and spec.loader:
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    return importlib.import_module("opacus.accountants.analysis.rdp")

@@ -1,13 +1,17 @@
 """What releases cost together: against Opacus, against figures of other accountants, and by hand."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from opacus.accountants import RDPAccountant
-from opacus.accountants.analysis.rdp import get_privacy_spent
+from opacus.accountants.analysis import rdp
 
 from remind.errors import UserError
+from remind.privacy import accounting
 from remind.privacy.accounting import (
     ORDERS,
     Mechanism,
@@ -65,7 +69,9 @@ def test_unequal_releases_equal_opacus(rate):
 
 def test_conversion_equals_opacus():
     curve = Mechanism("a", 3.0, 0.3, 11).curve()
-    assert epsilon(curve, 1e-6) == pytest.approx(get_privacy_spent(orders=ORDERS, rdp=curve, delta=1e-6)[0], rel=1e-12)
+    assert epsilon(curve, 1e-6) == pytest.approx(
+        rdp.get_privacy_spent(orders=ORDERS, rdp=curve, delta=1e-6)[0], rel=1e-12
+    )
 
 
 def test_adding_rows_one_by_one_is_exact():
@@ -90,6 +96,27 @@ def test_noise_found_is_enough_and_hardly_more(wanted, rate, steps):
     noise = noise_multiplier(wanted, 1e-5, rate, steps, others)
     cost = [epsilon(others + Mechanism("steps", noise * f, rate, steps).curve(), 1e-5) for f in (1, 0.995)]
     assert cost[0] <= wanted < cost[1]
+
+
+BUMPS = Mechanism("counts", 20.0).curve() + np.where(np.arange(len(ORDERS)) % 7 == 3, 0.0, 0.2)  # a valley every seven
+
+
+@pytest.mark.parametrize("others", [zero_curve(), Mechanism("counts", 20.0).curve(), BUMPS])
+@pytest.mark.parametrize(("rate", "steps"), [(0.2, 30), (1.0, 3), (0.0, 3)])
+def test_noise_found_near_the_best_order_is_that_of_all_orders(rate, steps, others):
+    def too_little(noise):
+        return epsilon(others + Mechanism("steps", noise, rate, steps).curve(), 1e-5) > 1.0
+
+    assert noise_multiplier(1.0, 1e-5, rate, steps, others) == accounting._search(too_little, others, 1.0, 1e-5)[0]
+
+
+def test_curves_are_computed_by_opacus_without_the_rest_of_it():
+    assert Path(accounting._opacus().__file__).samefile(rdp.__file__)
+    code = (
+        "import sys; from remind.privacy.accounting import Mechanism; Mechanism('g', 1.0, 0.1).curve();"
+        "print({'opacus', 'torch'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_no_noise_is_enough_when_others_have_spent_all():
