@@ -1,27 +1,21 @@
 """A site that is killed with -9 anywhere in a round: the ledger never counts too little, nor the same answer twice."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.client.ledger.killed_sites import POINTS
+from tests.client.ledger.killed_sites import FOUND, POINTS, in_a_process_of_its_own, main
 
-ROOT = Path(__file__).parents[3]
 NOT_YET = {"after receive", "before the spend is on disk"}
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    command = [sys.executable, "-m", "tests.client.ledger.killed_sites", str(tmp_path_factory.mktemp("killed"))]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    """What happened, from a process that is forked here, as it would load its libraries for seconds."""
+    folder = tmp_path_factory.mktemp("killed")
+    assert in_a_process_of_its_own(lambda: main(folder)) == 0
+    return json.loads((folder / FOUND).read_text())
 
 
 @pytest.mark.parametrize("point", POINTS)
