@@ -23,7 +23,9 @@ def rows_to_withhold(work: LocalWork, data: SiteData, sent: Collection[str], min
     found: dict[str, NDArray[np.bool_]] = {}
     for name, encoder in work.model.encoders.items():
         prefix = f"{ENCODERS}{name}."
-        if not any(one.startswith(prefix) for one in sent) or not reads_tables(encoder):
+        if not isinstance(encoder, Encoder) or type(encoder).rows is Encoder.rows:
+            continue
+        if not any(one.startswith(prefix) for one in sent):
             continue
         has_N = data.cohort.presence_Nm[:, data.cohort.schema.names.index(name)]
         drawn = np.flatnonzero(has_N & (pull_N > 0))
@@ -37,11 +39,6 @@ def rows_to_withhold(work: LocalWork, data: SiteData, sent: Collection[str], min
             rows, (row_R, patient_R) = len(encoder.get_parameter(table)), np.concatenate(parts, axis=1)
             found[prefix + table] = rows_below_minimum(row_R, pull_N[patient_R], patient_R, rows, minimum)
     return {name: below for name, below in found.items() if name in sent}
-
-
-def reads_tables(encoder: object) -> bool:
-    """Return whether an encoder has tables of which a patient moves some rows alone."""
-    return isinstance(encoder, Encoder) and type(encoder).rows is not Encoder.rows
 
 
 def with_rows_as_received(

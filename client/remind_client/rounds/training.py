@@ -85,7 +85,7 @@ class RoundTraining:
         if phase.train:
             engine.work.gather(work, task, self.minimum)
         require_finite([*losses.values(), *local.values()])
-        rows = self._rows(received, work) if train_encoders else {}
+        rows: Rows = self._rows(received, work) if train_encoders else {}
         sent = self._in_wire_type(task, buffer, self._sent(task, buffer, received, work, rows), work, rows)
         state.save(
             work.optimizer, engine.work.stage_number(task, phase), train_encoders, task.round + 1, task.candidates
