@@ -115,10 +115,10 @@ class ClusMFL(FusionModel):
         logits_BC: Tensor = self.head(self.dropout(self.norm(f_BmD)).flatten(1))
         return logits_BC
 
-    def _of_label(self, mean_mCD: Tensor) -> Tensor:
-        """Return the features that replace each modality for each label: mean centres, or else the placeholder."""
-        empty_mC1 = (mean_mCD == 0).all(dim=2, keepdim=True)
-        return torch.where(empty_mC1, self.placeholder_mD.unsqueeze(1).to(mean_mCD.dtype), mean_mCD)
+    def _of_label(self, centre: Tensor) -> Tensor:
+        """Return the features that replace each modality for each label, (…, m, C, D): centres, or placeholders."""
+        empty = (centre == 0).all(dim=-1, keepdim=True)
+        return torch.where(empty, self.placeholder_mD.unsqueeze(1).to(centre.dtype), centre)
 
     def _fit(self, score_BmCP: Tensor, filled_mCP: Tensor, presence_Bm: Tensor) -> Tensor:
         """Return the mean similarity of a patient's present modalities to the centres of each label, (B, C)."""
@@ -131,7 +131,7 @@ class ClusMFL(FusionModel):
         choice_BmC = torch.where(filled_mCP, luck_BmCP, -1.0).argmax(dim=3)
         one_hot_BmCP = functional.one_hot(choice_BmC, pool_mCPD.shape[2]).to(pool_mCPD.dtype)
         drawn_BmCD = torch.einsum("bicp,icpd->bicd", one_hot_BmCP, pool_mCPD)
-        return torch.stack([self._of_label(drawn_mCD) for drawn_mCD in drawn_BmCD]).transpose(1, 2)
+        return self._of_label(drawn_BmCD).transpose(1, 2)
 
     def _contrast(self, score_BmCP: Tensor, filled_mCP: Tensor, presence_Bm: Tensor) -> Tensor:
         """Return the contrastive loss of each patient, for each label that the patient may have, (B, C)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -84,8 +85,9 @@ class Problem:
     test_label: Tensor
 
 
+@cache
 def problem(seed: int, number: int = 400, modalities: int = 3) -> Problem:
-    """Half of the patients have all modalities, the others a random part of them."""
+    """Half of the patients have all modalities, the others a random part of them. Nobody writes into it."""
     of = context(modalities, width=16)
     generator = torch.Generator().manual_seed(seed)
     latent = torch.randn(2 * number, modalities, generator=generator)
