@@ -1,6 +1,7 @@
 """`remind export` writes a complete folder that equals the run's model, without data that must not leave."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,10 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 
 from remind.errors import UserError
-from remind.export import check
+from remind.export import check, folder
 from remind.export.card import Wishes
 from remind.export.folder import export_run
-from remind.export.programs import run_onnx
+from remind.export.programs import run_onnx, write_programs
 from remind.export.settings import preprocessing
 from remind.metrics.calibration import Calibration, write_calibration
 from remind.prediction.predictor import load
@@ -21,6 +22,26 @@ from tests.builders.cohorts import cohort, schema
 from tests.builders.served import trained
 
 HOSPITALS = ("north", "south")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_model_becomes_a_program_once(tmp_path_factory):
+    """Recording and converting the same model again takes seconds; each folder gets, and checks, a copy."""
+    made, kept = {}, tmp_path_factory.mktemp("programs")
+
+    def write_once(module, signature, stem):
+        state = {name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()}
+        key = (signature, vars(module).get("routing"), frozenset(state.items()))
+        if key not in made:
+            made[key] = write_programs(module, signature, kept / f"{len(made)}")
+        copies = [stem.with_suffix(path.suffix) for path in made[key]]
+        for path, copy in zip(made[key], copies, strict=True):
+            shutil.copyfile(path, copy)
+        return copies
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "write_programs", write_once)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +134,14 @@ def test_no_small_count_and_no_name_leaves(run, with_site, plain):
     assert "south" not in (plain[0] / "README.md").read_text()
 
 
-def naming(run, folder, **named):
+def naming(run, results, **named):
     """The run's tables, with what the hospitals' policies say of their names."""
-    folder.mkdir()
+    results.mkdir()
     for path in run[0].glob("*.*"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"named": named}))
-    return folder
+        (results / path.name).write_bytes(path.read_bytes())
+    config = json.loads((results / "config.json").read_text())
+    (results / "config.json").write_text(json.dumps(config | {"named": named}))
+    return results
 
 
 def test_a_hospital_is_named_where_its_policy_agreed_and_nowhere_else(run, tmp_path):
