@@ -167,16 +167,25 @@ def test_a_study_says_what_it_recommends(tmp_path):
     assert {fact.name for fact in results.facts} == {"cosine of a step", "signal ÷ noise of a step", "σ", "rate"}
 
 
-@pytest.mark.parametrize("mode", modes(3))
-def test_runs_with_and_without_a_guarantee_are_tested_on_the_same_patients(mode, tmp_path, monkeypatch):
-    monkeypatch.setitem(OF_MODE, mode, OF_MODE.get(mode, {}) | {"train.warmup-rounds": 1, "train.routing-rounds": 1})
+def run_of(name, folder):
+    """The run of that arm; site and group → test patients."""
     of, found = panels("privacy(epsilon = '1000', r-max = '', settings = false)")
     (panel,) = found.values()
-    arms = [arm for arm in panel.arms if arm.name in (PLAIN, mode)]
-    plain, private = (run(panel.cell(arm, of.common, 0), tmp_path / arm.name) for arm in arms)
-    numbers = [
-        {(site, k): e.count for site, own in result.outcomes[0].test.items() for k, e in own.items()}
-        for result in (plain, private)
-    ]
-    assert numbers[0] == numbers[1]
+    (arm,) = (arm for arm in panel.arms if arm.name == name)
+    result = run(panel.cell(arm, of.common, 0), folder)
+    return result, {(site, k): e.count for site, own in result.outcomes[0].test.items() for k, e in own.items()}
+
+
+@pytest.fixture(scope="module")
+def without_a_guarantee(tmp_path_factory):
+    return run_of(PLAIN, tmp_path_factory.mktemp("plain"))[1]
+
+
+@pytest.mark.parametrize("mode", modes(3))
+def test_runs_with_and_without_a_guarantee_are_tested_on_the_same_patients(
+    mode, without_a_guarantee, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(OF_MODE, mode, OF_MODE.get(mode, {}) | {"train.warmup-rounds": 1, "train.routing-rounds": 1})
+    private, numbers = run_of(mode, tmp_path)
+    assert numbers == without_a_guarantee
     assert set(private.facts) == {"cosine of a step", "signal ÷ noise of a step", "σ", "rate"}
