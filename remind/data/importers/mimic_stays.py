@@ -164,7 +164,7 @@ def find_stays(
         keep &= ~breaks
     dead_inside = rows["expired"] & (death <= leave)
     ends = death.where(dead_inside, leave)
-    holds = {
+    holds: pd.Series[Any] = {
         "48h": (death > index) & (death <= index + 2 * DAY),
         "in-hospital": rows["expired"],
         "one-year": (death > index) & (death <= index + 365 * DAY),

@@ -106,10 +106,12 @@ class Reader:
         Where runs differ in them, the names are numbers; None if no run has parts.
         """
         with Session(self.engine) as session:
-            which = select(Run.target).where(Run.id.in_(run_ids)) if run_ids else select(Run.target)
-            found = {tuple((t or {}).get("parts", ())) for t in session.scalars(which)} - {()}
+            which = select(Run.target).where(Run.target.is_not(None))
+            which = which.where(Run.id.in_(run_ids)) if run_ids else which
+            told = [(target or {}).get("parts") for target in session.scalars(which)]
+        found = {tuple(map(str, names)) for names in told if isinstance(names, list)}
         if len(found) == 1:
-            return [str(name) for name in found.pop()]
+            return list(found.pop())
         return [str(1 + i) for i in range(max(map(len, found)))] if found else None
 
     def scores(self, *run_ids: int) -> dict[str, Score]:
