@@ -1,6 +1,7 @@
 """Every outcome: read as it is written; loss and statistics agree, merge exactly and pass the wire."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tests.builders.masks import cohort_of_masks, numbers_of
 OTHERS = [name for name in outcomes() if name != "classes"]
 
 
+@cache
 def cohort_of(outcome: str, patients: int = 60):
     if outcome == "segmentation":
         return cohort_of_masks(patients)
@@ -86,7 +88,7 @@ def test_the_loss_that_trains_is_the_loss_that_is_measured(outcome):
 
 @pytest.mark.parametrize("outcome", outcomes())
 def test_sites_together_are_the_pooled_patients_and_pass_the_wire(outcome):
-    cohort = cohort_of(outcome, 120)
+    cohort = cohort_of(outcome)
     own, raw_NW = cohort.schema.predicts, raw_of(cohort)
     pooled = own.collect(seen_of(cohort), raw_NW)
     parts = [
@@ -94,7 +96,7 @@ def test_sites_together_are_the_pooled_patients_and_pass_the_wire(outcome):
             k: Evaluation.model_validate_json(Evaluation.of(one).model_dump_json()).value()
             for k, one in own.collect(seen_of(cohort.take(rows)), raw_NW[rows]).items()
         }
-        for rows in np.array_split(np.arange(120), 3)
+        for rows in np.array_split(np.arange(len(cohort)), 3)
     ]
     together = merge(parts)
     for k, one in pooled.items():
