@@ -18,7 +18,7 @@ MIXES = {"north": [1, 3, 7] * 8, "south": [3, 5, 7, 7] * 8}
 
 
 def train(
-    folder: Path, patients: dict[str, Cohort] | None = None, **changes
+    folder: Path, patients: dict[str, Cohort] | None = None, /, **changes
 ) -> tuple[Path, Recorder, dict[str, Cohort]]:
     """Results folder, what the coordinator was told, and the patients of each hospital."""
     config = Config.from_flat(BASE | {"federation.encoders": "local"} | changes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.data.batches.batch import SiteData
 from remind.data.batches.lazy import Request
 from remind.data.cohort.cohort import TRAIN
@@ -25,7 +25,7 @@ from remind_server.rounds.tasks import sites_of, train_tasks
 from tests.builders.configs import BASE
 from tests.builders.sites import CPU
 
-CHANGES = {
+CHANGES: dict[str, Scalar] = {
     "synthetic.patients": 120,
     "synthetic.law": "independent",
     "synthetic.missing": "0.2, 0.2",

@@ -46,7 +46,7 @@ def shared_engine(tmp_path_factory, empty_store):
     engine.dispose()
 
 
-def client_over(engine: Engine, min_count: int = 0, access: Access | None = None, **headers: str) -> TestClient:
+def client_over(engine: Engine, min_count: int = 0, access: Access | None = None, /, **headers: str) -> TestClient:
     """Client of a dashboard over a store, with its token."""
     app = dashboard_app(engine, access or Access(token=TOKEN), min_count)
     return TestClient(app, headers={"authorization": f"Bearer {TOKEN}"} | headers)

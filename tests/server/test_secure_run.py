@@ -197,7 +197,8 @@ def test_a_site_whose_answer_is_lost_is_asked_again_for_keys_and_shares(kind, aw
     recorder, grid = run_once_lost(tmp_path, kind, away)
     assert recorder.rounds[0].answered == ("s1", "s2", "s3", "s4")
     assert recorder.rounds[0].refused == {}
-    twice = {Prepare: "Keys", Deal: "Dealt", Unmask: "Unmasked"}[kind]
+    replies: dict[type, str] = {Prepare: "Keys", Deal: "Dealt", Unmask: "Unmasked"}
+    twice = replies[kind]
     kinds = Counter(type(message).__name__ for _, message, _ in grid.answers)
     assert kinds == Counter({"Enrolment": 4, "Keys": 4, "Dealt": 4, "MaskedAnswer": 8, "Unmasked": 8}) + Counter(
         [twice]

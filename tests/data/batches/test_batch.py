@@ -59,8 +59,9 @@ def noted() -> Cohort:
     schema = TextSchema(name="note")
     notes = Texts(np.array([None if i % 3 == 2 else f"note {i}" for i in range(12)], dtype=object))
     whole = CohortSchema(name="c", classes=("no", "yes"), modalities=(schema,))
-    ids, held = np.arange(12).astype(str), {"note": notes}
-    return Cohort(whole, ids, ids, np.zeros(12, dtype=np.int64), None, None, presence(whole, held), dict(held))
+    ids = np.arange(12).astype(str)
+    held: dict[str, Contents] = {"note": notes}
+    return Cohort(whole, ids, ids, np.zeros(12, dtype=np.int64), None, None, presence(whole, held), held)
 
 
 @pytest.mark.parametrize(("cohort", "kinds"), [(noted(), {"text"}), (cohort_of_masks(12), {"volume"})])

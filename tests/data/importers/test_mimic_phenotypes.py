@@ -8,6 +8,7 @@ import pytest
 from remind.data.cohort.read import read_cohort
 from remind.data.importers.mimic_iv import import_mimic
 from remind.errors import UserError
+from remind.outcomes.multilabel import Multilabel
 from tests.builders.mimic import CREATININE, HOUR, START, draw
 from tests.data.importers.mimic_cohorts import DAY, settings
 
@@ -52,6 +53,7 @@ def test_a_phenotype_holds_if_a_code_of_the_stays_own_admission_belongs_to_it(sm
     codes = pd.read_parquet(tmp_path / "cohort" / "codes.parquet")
     assert list(zip(codes.patient_id, codes.code, strict=True)) == [(300, "10:I509")], "of earlier admissions only"
     cohort = read_cohort(tmp_path / "cohort")
+    assert isinstance(cohort.schema.predicts, Multilabel)
     assert cohort.schema.predicts.labels == ("heart failure", "sepsis")
     assert cohort.label_N.tolist() == [2, 1, 0, 1]
 

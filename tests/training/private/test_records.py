@@ -55,9 +55,9 @@ def test_the_norm_of_a_patient_is_that_of_the_sum_of_the_records(kind, within, n
     clip = expected.median().item() * 1.001
     private = PrivateGradients(work.model, Clipping(clip, 0.0, 1.0), SECRET, "q")
     with private.recording():
-        found = private.clipped_sum(work.objective, given(work, index, [1.0] * len(index)))
-    torch.testing.assert_close(found.norm_B, expected, rtol=1e-10, atol=1e-14)
-    (total,) = found.sums.values()
+        clipped_sum = private.clipped_sum(work.objective, given(work, index, [1.0] * len(index)))
+    torch.testing.assert_close(clipped_sum.norm_B, expected, rtol=1e-10, atol=1e-14)
+    (total,) = clipped_sum.sums.values()
     clipped = sum(one * min(1.0, clip / norm) for one, norm in zip(sums, expected.tolist(), strict=True))
     torch.testing.assert_close(total, clipped, rtol=1e-9, atol=1e-14)
 
