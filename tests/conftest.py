@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from remind_server.rounds import waiting
 from remind_server.store.heartbeat import HEARTBEAT
+from tests import deadline
 
 # The same examples in every run, and no limit of time per example on a busy machine.
 settings.register_profile("remind", derandomize=True, deadline=None, max_examples=40)
@@ -27,6 +28,10 @@ LONGEST = ["test_typed.py", "test_week.py", "test_simulation.py", "test_afternoo
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start: a thread that waits for a core uses it
+
+
+pytest_addoption, pytest_runtest_setup = deadline.pytest_addoption, deadline.pytest_runtest_setup
+pytest_configure, pytest_terminal_summary = deadline.pytest_configure, deadline.pytest_terminal_summary
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
