@@ -42,7 +42,7 @@ def test_the_papers_video_makes_sixteen_tokens():
     assert token_count(schema, config(changes)) == 16
 
 
-@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.parametrize("name", [RESNETS[0], "resnet50"])  # the two kinds of blocks; more of them change no size
 def test_a_map_is_a_32nd_of_each_side(name):
     assert _look(name, (64, 100, 32), 1)[1] == (2, 4, 1)
 

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from functools import lru_cache
+from functools import cache
 
 import pytest
 from starlette.testclient import TestClient
@@ -44,7 +44,7 @@ SETTINGS = {
 }
 
 
-@lru_cache(maxsize=1)
+@cache
 def hospitals(outcome: str, patients: int):
     config = Config.from_flat(SETTINGS | {"synthetic.outcome": outcome, "synthetic.patients": patients})
     return virtual_hospitals(config.data, config.synthetic, 0, 2)
