@@ -44,7 +44,7 @@ def test_the_recipe_for_a_fusion_model_passes_the_contract(tmp_path, monkeypatch
         contract.test_gradients_reach_every_parameter_in_one_stage_or_the_other(name)
         contract.test_all_that_counts_can_travel(name)
         contract.test_modality_dropout_changes_training_and_nothing_else(name)
-        contract.test_learns(name, 0)
+        contract.test_learns(name)
         completes(tmp_path / "run", config(fusion="fifteenth(modality-dropout = 0.1)"))
 
 

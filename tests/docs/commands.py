@@ -22,6 +22,7 @@ NO_COMMAND = (
     *(
         "patient_id",
         "item,unit",
+        "phenotype,version",
         "Temperature,",
         "Lactate,",
         "labs.csv,",
