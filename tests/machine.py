@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Found = TypeVar("Found")
+BUSY = 4  # a machine that does other work too, or is slow, takes so many times as long
 
 
 def free_ports(number: int) -> list[int]:
@@ -23,13 +24,13 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Found], what: str = "condition", limit: float = 60.0) -> Found:
-    """Look at a condition until it holds; what it returned. Fail after `limit` seconds.
+    """Look at a condition until it holds; what it returned. Fail after `BUSY` times `limit` seconds.
 
     At first every few moments, then ever less often, at last twice a second: looking takes time from what is awaited.
     """
-    deadline, pause = time.monotonic() + limit, 0.05
+    deadline, pause = time.monotonic() + BUSY * limit, 0.05
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {limit} s"
+        assert time.monotonic() < deadline, f"{what}: not within {BUSY * limit} s"
         time.sleep(pause)
         pause = min(1.1 * pause, 0.5)
     return found

@@ -52,7 +52,7 @@ def call(folder: Path, *arguments: str, name: str = CLIENT_APP, **env: str) -> s
         [folder / name, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
         env={k: v for k, v in os.environ.items() if k != "REMIND_SITE"} | env,
     )

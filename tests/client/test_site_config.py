@@ -38,7 +38,7 @@ def kit(folder: Path, site: str = "north", cohort: str = "") -> Path:
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess:
     line = [sys.executable, "-m", "remind_client", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=480, check=False)
 
 
 def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):

@@ -223,7 +223,7 @@ class Reader:
             program = ["-m", typed[2]] if typed[1] == "-m" else [str(ROOT / typed[1])]
             command = [sys.executable, *program, *typed[1 + len(program) :]]
             done = subprocess.run(
-                command, cwd=self.folder, env=environment(), capture_output=True, text=True, check=False, timeout=300
+                command, cwd=self.folder, env=environment(), capture_output=True, text=True, check=False, timeout=1200
             )
             code, said = done.returncode, done.stdout + done.stderr
         else:

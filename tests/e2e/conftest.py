@@ -43,7 +43,7 @@ class Flower:
     def __call__(self, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         """Run ``flwr`` with `arguments`."""
         command = [str(BIN / "flwr"), *arguments]
-        return subprocess.run(command, env=self.env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(command, env=self.env, cwd=cwd, capture_output=True, text=True, timeout=1200, check=False)
 
     def finished(self, *arguments: str, cwd: Path, limit: float = 240) -> str:
         """Submit ``flwr run`` with `arguments`, wait until the run is completed, return its log."""

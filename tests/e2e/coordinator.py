@@ -54,7 +54,7 @@ class Coordinator:
         """Run ``remind consortium …``; return its standard output, or its error message."""
         command = [sys.executable, "-m", "remind_server.consortium", *map(str, arguments)]
         done = subprocess.run(
-            command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=300, check=False
+            command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=1200, check=False
         )
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr

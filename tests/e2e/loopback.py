@@ -72,7 +72,7 @@ def site_command(*arguments: str | Path, env: dict[str, str] | None = None) -> s
     """Run `remind-site` to its end."""
     command = [sys.executable, "-m", "remind_client", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | (env or {})
+        command, capture_output=True, text=True, timeout=480, check=False, env=os.environ | (env or {})
     )
 
 

@@ -22,7 +22,7 @@ SHORT = "train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=5 synthe
 
 def typed(*words: str | Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, words)], capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "-m", *map(str, words)], capture_output=True, text=True, check=False, timeout=1120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -149,11 +149,11 @@ def the_card_names_who_agreed(out, tmp_path, env):
     """The coordinator's export: the one hospital whose policy agreed is named, and asking for another is refused."""
     command = [sys.executable, "-m", "remind.cli", "export", str(out), "--out", str(tmp_path / "exported")]
     done = subprocess.run(
-        [*command, "--hospital", NAMES[0]], env=env, capture_output=True, text=True, timeout=200, check=False
+        [*command, "--hospital", NAMES[0]], env=env, capture_output=True, text=True, timeout=800, check=False
     )
     assert done.returncode == 1
     assert f"hospital {NAMES[0]}: its policy did not allow" in done.stderr
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "exported" / "README.md").read_text()
     assert f"among them {NAMES[1]}" in card
@@ -177,7 +177,7 @@ def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_
     )
     until((out / "rounds.jsonl").exists, "first round", 400)
     late.start()
-    said, _ = run.communicate(timeout=500)
+    said, _ = run.communicate(timeout=2000)
     assert run.returncode == 0, said
     rounds = [json.loads(line)["answered"] for line in (out / "rounds.jsonl").open()]
     assert rounds[0] == [hospital.name for hospital in early]
@@ -204,7 +204,7 @@ def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_
         f'train.warmup-rounds=1 train.routing-rounds=0 train.local-steps=2 federation.min-sites=2 results="{again}"'
     )
     done = subprocess.run(
-        [*command, "-c", settings], env=coordinator.env, capture_output=True, text=True, timeout=400, check=False
+        [*command, "-c", settings], env=coordinator.env, capture_output=True, text=True, timeout=1600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (only,) = [json.loads(line)["answered"] for line in (again / "rounds.jsonl").open()]

@@ -59,7 +59,7 @@ def flwr(coordinator, *arguments):
         f'root-certificates = "{coordinator.folder.trust}"\n'
     )
     return subprocess.run(
-        [BIN / "flwr", *arguments], env=coordinator.env, capture_output=True, text=True, timeout=300, check=False
+        [BIN / "flwr", *arguments], env=coordinator.env, capture_output=True, text=True, timeout=1200, check=False
     )
 
 

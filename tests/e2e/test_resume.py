@@ -43,7 +43,7 @@ PLACES = {
 def simulate(cwd, *options, kills=None):
     command = [sys.executable, "-m", "remind.cli"] if kills is None else [sys.executable, "-c", kills]
     return subprocess.run(
-        [*command, "simulate", "-q", *options], cwd=cwd, capture_output=True, text=True, timeout=200, check=False
+        [*command, "simulate", "-q", *options], cwd=cwd, capture_output=True, text=True, timeout=800, check=False
     )
 
 

@@ -26,7 +26,7 @@ HOSPITAL = "hungarian"
 
 def command(*words: str | Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", *map(str, words)], capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "-m", *map(str, words)], capture_output=True, text=True, check=False, timeout=1120
     )
 
 

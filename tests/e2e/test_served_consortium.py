@@ -41,7 +41,7 @@ def test_three_hospitals_train_two_rounds(coordinator, hospital, tmp_path):
     )
     until((out / "rounds.jsonl").exists, "first round", 400)
     os.kill(coordinator.pids()["superlink"], signal.SIGKILL)  # the run must not notice
-    said, _ = run.communicate(timeout=400)
+    said, _ = run.communicate(timeout=1600)
     assert run.returncode == 0, said
     assert "finished:completed" in said
     assert coordinator("bundle", coordinator.where).strip() in said

@@ -52,7 +52,7 @@ def test_without_words_one_waits_for_the_other(tmp_path):
     number = tmp_path / "number"
     number.write_text("0")
     running = [python(COUNT, tmp_path / "lock", number) for _ in range(2)]
-    assert [process.communicate(timeout=60)[0] for process in running] == ["", ""]
+    assert [process.communicate(timeout=240)[0] for process in running] == ["", ""]
     assert number.read_text() == "40"
 
 
