@@ -26,6 +26,7 @@ from remind.federation.flower import to_record
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
 from remind.outcomes.classes import Classes
+from remind_server.flower_internals import set_identity
 from remind_server.rounds.checks import Limits
 from remind_server.rounds.collect import RoundReplies
 from remind_server.rounds.exchange import Answer
@@ -87,6 +88,7 @@ def flower(sent: dict[str, torch.Tensor], sites: int, file: Path) -> dict[str, t
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"num-examples": 100})})
         return Message(content, site + 2, "train")
 
+    set_identity(run_id=1, node_id=1)  # a message names its run
     found, _ = FedAvg(arrayrecord_key="arrays").aggregate_train(1, [answer(i) for i in range(sites)])
     assert found is not None
     return {name: torch.from_numpy(array.numpy().copy()) for name, array in found.items()}
