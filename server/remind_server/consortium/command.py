@@ -73,7 +73,7 @@ def kit(
         raise UserError("kit: give one or more site names, or --all")
     names = site or [s.name for s in read_ledger(folder.ledger).active()]
     if not names:
-        raise UserError("kit: --all: no hospital is enrolled yet; give the names of those that will be")
+        raise UserError("kit: --all: no hospital is enrolled; give the names of those that will be")
     for name in names:
         with noted(folder, "kit", site=name):
             print(write_kit(folder, name, out))

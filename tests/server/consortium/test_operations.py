@@ -110,7 +110,7 @@ def test_an_operation_that_failed_is_recorded_as_failed(folder):
 
 def test_kits_of_all_hospitals_need_a_hospital(folder, tmp_path):
     done = CliRunner().invoke(consortium_command, ["kit", str(folder.root), "--all", "--out", str(tmp_path / "kits")])
-    assert "no hospital is enrolled yet" in str(done.exception)
+    assert "no hospital is enrolled; give the names" in str(done.exception)
 
 
 @pytest.mark.parametrize("change", ["a byte", "a line gone", "the tail cut"])
