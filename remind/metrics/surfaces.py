@@ -10,7 +10,7 @@ def hausdorff_95(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Sequ
     """Return the 95th percentile of the distances from each border to the other, the larger of both directions.
 
     As MONAI defines it (`compute_hausdorff_distance`): a voxel is of the border if one of its six neighbours is
-    outside. MONAI's own takes 2 to 20 times as long, and some seconds to import.
+    outside. MONAI's own takes longer, and seconds to import.
 
     Parameters
     ----------

@@ -41,11 +41,6 @@ class Rule:
     code: str
     prefix: bool
 
-    def holds(self, name: str) -> bool:
-        """Return whether a code such as ``10:I509`` belongs to the phenotype."""
-        version, code = int(name[:2]), name[3:].upper()
-        return version == self.version and (code.startswith(self.code) if self.prefix else code == self.code)
-
 
 @dataclass(frozen=True)
 class Phenotypes:
@@ -85,10 +80,11 @@ def read_phenotypes(path: Path) -> tuple[Rule, ...]:
     problems: list[Problem] = []
     rows = read_list(path, OPTION, COLUMNS, COLUMNS, "code", problems)
     rules = [_rule(path.name, line, row, problems) for line, row in rows]
-    for place, rule in enumerate(rules):
-        if rule in rules[:place]:
-            what = "stands in an earlier line too"
-            problems.append(Problem(path.name, what, "keep one", rows[place][0], "code", rule.code))
+    earlier = set[Rule]()
+    for (line, _), rule in zip(rows, rules, strict=True):
+        if rule in earlier:
+            problems.append(Problem(path.name, "stands in an earlier line too", "keep one", line, "code", rule.code))
+        earlier.add(rule)
     names = _names(rules)
     if len(names) == 1 and not problems:
         what = f"has one phenotype, {names[0]}"
@@ -107,17 +103,22 @@ def phenotypes_of(rules: Sequence[Rule], found: Diagnoses, n: int) -> tuple[Phen
         Codes of the stays' own admissions.
     """
     names = _names(rules)
-    member_CL = np.zeros((len(found.names), len(names)), dtype=bool)
-    idle = []
+    of_name, idle = {name: place for place, name in enumerate(names)}, dict.fromkeys(rules)
+    of_code: dict[tuple[int, str, bool], list[Rule]] = {}
     for rule in rules:
-        held_C = np.array([rule.holds(name) for name in found.names], dtype=bool)
-        member_CL[held_C, names.index(rule.phenotype)] = True
-        if not held_C.any():
-            idle.append(f"{rule.version} {rule.code}{ANY if rule.prefix else ''}")
+        of_code.setdefault((rule.version, rule.code, rule.prefix), []).append(rule)
+    member_CL = np.zeros((len(found.names), len(names)), dtype=bool)
+    for place, name in enumerate(found.names):
+        version, code = int(name[:2]), name[3:].upper()
+        ways = [(version, code, False), *((version, code[:end], True) for end in range(1, len(code) + 1))]
+        for rule in (rule for way in ways for rule in of_code.get(way, ())):
+            member_CL[place, of_name[rule.phenotype]] = True
+            idle.pop(rule, None)
     holds_NL = np.zeros((n, len(names)), dtype=bool)
     stay_R, code_R = (found.rows[column].to_numpy(dtype=np.int64) for column in ("stay", "code"))
     np.logical_or.at(holds_NL, stay_R, member_CL[code_R])
-    remarks = [f"{len(idle)} of {len(rules)} rows of {OPTION} match no code of these stays: {listed(idle, 6)}"]
+    told = [f"{rule.version} {rule.code}{ANY if rule.prefix else ''}" for rule in idle]
+    remarks = [f"{len(idle)} of {len(rules)} rows of {OPTION} match no code of these stays: {listed(told, 6)}"]
     return Phenotypes(names, holds_NL), remarks if idle else []
 
 

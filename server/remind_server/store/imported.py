@@ -15,8 +15,9 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
-from remind.outcomes.base import kind_of
+from remind.outcomes.base import kind_of, outcomes
 from remind_server.outputs.gaps import gaps_of
+from remind_server.outputs.tables import target_content
 from remind_server.store.open import writing
 from remind_server.store.schema import (
     ALL,
@@ -258,18 +259,15 @@ def _lines(path: Path) -> list[Line]:
 
 
 def _target(folder: Path, schema: Line) -> Line | None:
-    """Return the unit of a number, the names of parts and the scores of labels, as the observer writes them."""
-    found: Line = {}
+    """Return what the observer writes of what is predicted; None of a kind that is not installed here."""
     outcome = schema.get("outcome") or {}
-    if regions := outcome.get("regions"):
-        found["parts"] = [name for name, _ in regions]
-    if unit := outcome.get("unit"):
-        found["unit"] = unit
-    if labels := _rows(folder / "labels.csv"):
-        found["labels"] = [
-            {key: text if key == "label" else _label_number(key, text) for key, text in row.items()} for row in labels
-        ]
-    return found or None
+    if (kind := outcomes().get(outcome.get("kind", ""))) is None:
+        return None
+    labels = [
+        {key: text if key == "label" else _label_number(key, text) for key, text in row.items()}
+        for row in _rows(folder / "labels.csv")
+    ]
+    return target_content(kind.model_validate(outcome), labels)
 
 
 def _label_number(key: str, text: str) -> int | float | None:

@@ -2,11 +2,14 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from remind.data.cohort.read import read_cohort
+from remind.data.importers.mimic_codes import Diagnoses
 from remind.data.importers.mimic_iv import import_mimic
+from remind.data.importers.mimic_phenotypes import Rule, phenotypes_of
 from remind.errors import UserError
 from remind.outcomes.multilabel import Multilabel
 from tests.builders.mimic import CREATININE, HOUR, START, draw
@@ -125,3 +128,30 @@ def test_all_that_is_wrong_with_a_list_of_phenotypes_is_said_at_once(small, tmp_
 def test_the_codes_of_the_label_are_never_an_input(tmp_path, options, words):
     with pytest.raises(UserError, match=re.escape(words)):
         settings(tmp_path, **({"label": "phenotypes", "phenotypes": tmp_path / "p.csv"} | options)).check()
+
+
+def test_phenotypes_are_those_of_a_loop_over_rules_and_codes():
+    rng = np.random.default_rng(0)
+    codes = sorted({f"{v}:{letter}{n}" for v in ("09", "10") for letter in "IJ" for n in rng.integers(0, 400, 40)})
+    drawn = rng.choice(codes, 60).tolist()
+    rules = tuple(
+        dict.fromkeys(
+            Rule(f"phenotype {rng.integers(5)}", int(code[:2]), code[3 : 4 + rng.integers(4)], bool(rng.integers(2)))
+            for code in drawn
+        )
+    )
+    rows = pd.DataFrame({"stay": rng.integers(0, 50, 200), "code": rng.integers(0, len(codes), 200)})
+    found, remarks = phenotypes_of(rules, Diagnoses(rows, tuple(codes)), 50)
+
+    def holds(rule, name):
+        code = name[3:]
+        return int(name[:2]) == rule.version and (code.startswith(rule.code) if rule.prefix else code == rule.code)
+
+    expected = np.zeros((50, len(found.names)), dtype=bool)
+    for stay, code in rows.itertuples(index=False):
+        for rule in rules:
+            expected[stay, found.names.index(rule.phenotype)] |= holds(rule, codes[code])
+    np.testing.assert_array_equal(found.holds_NL, expected)
+    assert 0.05 < expected.mean() < 0.95
+    idle = sum(not any(holds(rule, name) for name in codes) for rule in rules)
+    assert [f"{idle} of {len(rules)} rows" in remark for remark in remarks] == [True] * bool(idle)
