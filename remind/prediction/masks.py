@@ -4,6 +4,8 @@ Letters: D, H, W sides of a volume; W also the outputs of the model for a patien
 """
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ class MaskFolder:
     Raises
     ------
     UserError
-        The model predicts no mask, or the folder is not empty or cannot be made.
+        The model predicts no mask, or the folder is not empty.
     """
 
     def __init__(self, folder: Path, schema: CohortSchema) -> None:
@@ -42,15 +44,12 @@ class MaskFolder:
             )
         self.folder, self.outcome = folder, schema.predicts
         self._written: list[tuple[str, str]] = []
-        try:
+        with self._usable("read"):
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise UserError(f"{OPTION} {folder}: not a new or empty folder; name one")
-            private_folder(folder)
-        except OSError as error:
-            raise UserError(f"{OPTION} {folder}: cannot be made: {error.strerror}; name another folder") from None
 
     def write(self, patient: str, raw_W: NDArray[np.float64]) -> None:
-        """Write a patient's mask, in the numbers of the masks that the model learned from.
+        """Write a patient's mask, in the numbers of the masks that the model learned from; the first makes the folder.
 
         Raises
         ------
@@ -59,6 +58,7 @@ class MaskFolder:
         """
         import nibabel
 
+        self._make()
         numbers_DHW = self.outcome.numbers(raw_W[None])[0].reshape(self.outcome.size)
         depth, height, width = self.outcome.spacing
         # voxels are counted to the patient's left, back and head, as `remind.data.files.nifti` lays them out
@@ -73,8 +73,23 @@ class MaskFolder:
             raise UserError(f"{OPTION} {self.folder}: cannot be written: {error.strerror}; make room there") from None
         self._written.append((patient, name))
 
+    def _make(self) -> None:
+        if not self.folder.is_dir():
+            with self._usable("made"):
+                private_folder(self.folder)
+
+    @contextmanager
+    def _usable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{OPTION} {self.folder}: cannot be {what}: {error.strerror}; name another folder"
+            ) from None
+
     def finish(self) -> None:
         """Write the table of patients and files."""
+        self._make()
         with (
             whole(self.folder / INDEX, private=True) as partial,
             partial.open("w", encoding="utf-8", newline="") as file,

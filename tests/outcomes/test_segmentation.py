@@ -272,6 +272,7 @@ def test_a_written_mask_is_read_as_the_numbers_that_were_predicted(tmp_path):
     outcome = schema.predicts.model_copy(update={"spacing": (3.0, 1.0, 2.0)})
     schema = schema.model_copy(update={"outcome": outcome})
     folder = MaskFolder(tmp_path / "masks", schema)
+    assert not folder.folder.exists(), "nothing is predicted yet, and perhaps nothing can be"
     numbers_NV = numbers_of(cohort_of_masks(12))[:2]
     raw_NW = np.where(outcome.inside(numbers_NV), 2.0, -2.0).reshape(2, -1)
     assert outcome.numbers(raw_NW).tolist() == numbers_NV.tolist()
@@ -295,6 +296,13 @@ def test_a_model_without_masks_writes_none(tmp_path):
     with pytest.raises(UserError, match=r"--masks: this model predicts no mask but one of several classes; leave"):
         MaskFolder(tmp_path / "masks", classes)
     assert not (tmp_path / "masks").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    folder = MaskFolder(tmp_path / "file" / "masks", cohort_of_masks(12).schema)
+    with pytest.raises(UserError, match=r"masks: cannot be made: .*; name another folder"):
+        folder.finish()
 
 
 def test_voxels_whose_regions_contradict_each_other_get_the_likelier_number():

@@ -34,7 +34,8 @@ def read_list(
             reader = csv.DictReader(stream)
             names, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problem = Problem(str(path), f"cannot be read: {error}", f"name a .csv file, UTF-8, with {option}")
+        why = error.strerror if isinstance(error, OSError) else error
+        problem = Problem(str(path), f"cannot be read: {why}", f"name a .csv file, UTF-8, with {option}")
         raise several(option, [str(problem)]) from None
     unknown = [name for name in names if name not in columns]
     problems += [Problem(path.name, "no such column", suggest(name, columns), column=name) for name in unknown]
