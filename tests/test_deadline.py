@@ -1,7 +1,5 @@
 """Tests that would begin too late are not run, and are named."""
 
-import time
-
 import pytest
 
 from tests import deadline
@@ -25,7 +23,6 @@ def test_late(dear):
 def test_late_tests_are_not_run_and_named(within, code, tmp_path, capsys):
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    began = time.monotonic()
     words = [
         str(tmp_path),
         "-c",
@@ -37,7 +34,6 @@ def test_late_tests_are_not_run_and_named(within, code, tmp_path, capsys):
         "--import-mode=importlib",
     ]
     assert pytest.main([*words, deadline.OPTION, within], plugins=[deadline]) == code
-    assert time.monotonic() - began < 60
     said = capsys.readouterr().out
     assert ("NOT RUN: 1 tests" in said) == (code == 0)
     assert ("the fixture is made" in said) == (code == 1)

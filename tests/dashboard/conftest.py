@@ -1,6 +1,7 @@
 """A store, and the dashboard's application on it, signed in."""
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
 
 import pytest
@@ -46,10 +47,12 @@ def shared_engine(tmp_path_factory, empty_store):
     engine.dispose()
 
 
-def client_over(engine: Engine, min_count: int = 0, access: Access | None = None, /, **headers: str) -> TestClient:
-    """Client of a dashboard over a store, with its token."""
+def client_over(
+    engine: Engine, min_count: int = 0, access: Access | None = None, headers: Mapping[str, str] | None = None
+) -> TestClient:
+    """Client of a dashboard over a store, with its token and more headers."""
     app = dashboard_app(engine, access or Access(token=TOKEN), min_count)
-    return TestClient(app, headers={"authorization": f"Bearer {TOKEN}"} | headers)
+    return TestClient(app, headers={"authorization": f"Bearer {TOKEN}"} | dict(headers or {}))
 
 
 @pytest.fixture

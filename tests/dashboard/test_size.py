@@ -18,7 +18,7 @@ def large(shared_engine):
 
 @pytest.mark.parametrize("min_count", [0, 20])
 def test_json_of_a_large_run(large, shared_engine, min_count):
-    client = client_over(shared_engine, min_count, **{"accept-encoding": "identity"})
+    client = client_over(shared_engine, min_count, headers={"accept-encoding": "identity"})
     most = ",".join(str(number) for number in range(1, MOST_CURVES + 1))
     for path in ("", "/groups", "/matrix", "/experts", "/curves?groups=1,2,3,4,5,6", f"/curves?groups={most}"):
         began = time.perf_counter()

@@ -1,6 +1,6 @@
 """Makes the rows of a run's tables: per round and group, and at the end per group and site."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ from remind.metrics.remarks import one_class, recalls
 from remind.metrics.score import Score
 from remind.metrics.scores import EVERY, intervals, row_of, scores_of
 from remind.metrics.statistics import GroupStatistics, merge, total
-from remind.outcomes.base import Outcome
 from remind.outcomes.multilabel import Multilabel
 from remind_server.outputs.calibration_tables import everyone_rows
 from remind_server.outputs.records import RoundRecord, RunResult
@@ -119,18 +118,6 @@ def label_rows(result: RunResult) -> list[Row]:
     if everyone is None or not isinstance(outcome, Multilabel):
         return []
     return labels.label_rows(everyone, outcome.labels)
-
-
-def target_content(outcome: Outcome, rows: Sequence[Row] = ()) -> Row | None:
-    """Return what the run store keeps of what is predicted: the unit of a number, names of parts, scores of labels."""
-    found: Row = {}
-    if outcome.parts:
-        found["parts"] = list(outcome.parts)
-    if unit := outcome.spread[1]:
-        found["unit"] = unit
-    if rows:
-        found["labels"] = list(rows)
-    return found or None
 
 
 def expert_rows(result: RunResult) -> list[Row]:

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from remind.errors import UserError
 from remind.outcomes.base import kind_of, outcomes
 from remind_server.outputs.gaps import gaps_of
-from remind_server.outputs.tables import target_content
 from remind_server.store.open import writing
 from remind_server.store.schema import (
     ALL,
@@ -37,6 +36,7 @@ from remind_server.store.schema import (
     SiteCounts,
     in_columns,
 )
+from remind_server.store.target import target_content
 
 CONFIG, ROUNDS, GROUPS, FINAL, SUMMARY = "config.json", "rounds.jsonl", "groups.jsonl", "final.json", "summary.json"
 UNFINISHED = "imported: the folder has no summary.json, so this run did not end"

@@ -17,7 +17,7 @@ from remind.version import VERSION
 from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.calibration_tables import model_content
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
-from remind_server.outputs.tables import label_rows, target_content
+from remind_server.outputs.tables import label_rows
 from remind_server.store.heartbeat import BEAT, Heartbeat
 from remind_server.store.open import writing
 from remind_server.store.rows import round_group_rows, site_round_rows
@@ -39,6 +39,7 @@ from remind_server.store.schema import (
     SiteRound,
     tables_by_round,
 )
+from remind_server.store.target import target_content
 from remind_server.store.write_queue import WriteQueue
 
 log = logging.getLogger(__name__)
