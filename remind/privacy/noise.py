@@ -11,8 +11,7 @@ steps per unit, a rounded normal number is practically a discrete Gaussian (Kair
 """
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from typing import Final, Protocol
 
 import numpy as np
@@ -31,6 +30,7 @@ STEPS_PER_CLIP: Final = 2**16  # grid steps per unit of sensitivity
 MOST_STEPS: Final = 2.0**51  # sums of smaller whole numbers are exact in float64
 _BLOCK: Final = 16  # bytes of an AES block
 _PIECE: Final = 1 << 16  # numbers that are drawn at a time; they fit into the processor's cache
+_ZEROS: Final = memoryview(bytes(8 * _PIECE))
 
 
 class Randomness:
@@ -57,29 +57,38 @@ class Randomness:
         info = b"federated-remind\0" + question.encode() + b"\0" + purpose.encode()
         key = HKDF(SHA256(), 32, salt=None, info=info).derive(secret)
         self._stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
+        self._drawn = np.empty(0, dtype=np.uint8)
 
-    def uniforms(self, number: int) -> Floats:
-        """Return numbers k/2^52 with 0 < k ≤ 2^52."""
-        found, drawn = np.empty(number), np.empty(8 * number + _BLOCK, dtype=np.uint8)
-        self._stream.update_into(bytes(8 * number), drawn.data)
-        # The upper 52 bits become those of a float in [1, 2): a conversion of integers would take eight times as long.
-        words = np.right_shift(drawn[: 8 * number].view("<u8"), np.uint64(12), out=found.view(np.uint64))
-        words |= np.uint64(0x3FF0000000000000)
-        found -= 1 - 2.0**-52
+    def uniforms(self, number: int, out: Floats | None = None) -> Floats:
+        """Return numbers k/2^52 with 0 < k ≤ 2^52, in `out` if it is given."""
+        found = np.empty(number) if out is None else out
+        if len(self._drawn) < 8 * min(number, _PIECE) + _BLOCK:
+            self._drawn = np.empty(8 * min(number, _PIECE) + _BLOCK, dtype=np.uint8)
+        for start in range(0, number, _PIECE):
+            piece = found[start : min(start + _PIECE, number)]
+            size = 8 * len(piece)
+            self._stream.update_into(_ZEROS[:size], self._drawn[: size + _BLOCK].data)
+            # The upper 52 bits become those of a float in [1, 2): converting integers would take eight times as long.
+            words = np.right_shift(self._drawn[:size].view("<u8"), np.uint64(12), out=piece.view(np.uint64))
+            words |= np.uint64(0x3FF0000000000000)
+            piece -= 1 - 2.0**-52
         return found
 
-    def normals(self, number: int) -> Floats:
-        """Return standard normal numbers."""
+    def normals(self, number: int, out: Floats | None = None) -> Floats:
+        """Return standard normal numbers, in `out` if it is given; memory of its own would be new pages each time."""
         half = (number + 1) // 2
+        whole = np.empty(2 * half) if out is None or number % 2 else out
         # Torch's logarithm, sine and cosine take a fifth to a half of the time of numpy's.
-        radius, angle = torch.from_numpy(self.uniforms(2 * half).reshape(2, half))
-        radius.log_().mul_(-2).sqrt_()
-        angle.mul_(math.tau)
-        found = torch.empty(2, half, dtype=torch.float64)
-        torch.cos(angle, out=found[0])
-        torch.sin(angle, out=found[1])
-        normals: Floats = found.mul_(radius).numpy().reshape(-1)[:number]
-        return normals
+        cosine, sine = torch.from_numpy(self.uniforms(2 * half, whole).reshape(2, half))
+        radius = cosine.log().mul_(-2).sqrt_()
+        angle = sine.mul_(math.tau)
+        torch.cos(angle, out=cosine)
+        cosine.mul_(radius)
+        angle.sin_().mul_(radius)
+        if out is None or not number % 2:
+            return whole[:number]
+        out[:] = whole[:number]
+        return out
 
     def bernoulli(self, number: int, rate: float) -> NDArray[np.bool_]:
         """Return independent Bernoulli draws, (number,): True with probability `rate`; always True if it is 1."""
@@ -102,10 +111,10 @@ class DrawnAhead:
     """
 
     def __init__(self, randomness: Randomness, number: int, thread: Executor) -> None:
-        def draw() -> Iterator[Floats]:
-            return iter([randomness.normals(len(range(i, min(i + _PIECE, number)))) for i in range(0, number, _PIECE)])
-
-        self._pieces: Future[Iterator[Floats]] = thread.submit(draw)
+        drawn = np.empty(number)  # by this thread: see `keep_freed_memory`
+        pieces = [drawn[start : start + _PIECE] for start in range(0, number, _PIECE)]
+        self._pieces = iter(pieces)
+        self._done = thread.submit(lambda: [randomness.normals(len(piece), piece) for piece in pieces])
 
     def normals(self, number: int) -> Floats:
         """Return the next of them, as many as `add_noise` wants at a time.
@@ -115,7 +124,8 @@ class DrawnAhead:
         ValueError
             Others were drawn.
         """
-        found = next(self._pieces.result(), None)
+        self._done.result()
+        found = next(self._pieces, None)
         if found is None or len(found) != number:
             raise ValueError("noise was drawn for another number of parameters")
         return found
