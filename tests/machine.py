@@ -23,14 +23,15 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-def until(condition: Callable[[], Found], what: str = "condition", limit: float = 60.0) -> Found:
+def until(condition: Callable[[], Found], what: str = "condition", limit: float = 60.0, longest: float = 0.5) -> Found:
     """Look at a condition until it holds; what it returned. Fail after `BUSY` times `limit` seconds.
 
-    At first every few moments, then ever less often, at last twice a second: looking takes time from what is awaited.
+    At first every few moments, then ever less often, at last every `longest` seconds: looking takes time from what is
+    awaited.
     """
     deadline, pause = time.monotonic() + BUSY * limit, 0.05
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {BUSY * limit} s"
         time.sleep(pause)
-        pause = min(1.1 * pause, 0.5)
+        pause = min(1.1 * pause, longest)
     return found

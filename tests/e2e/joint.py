@@ -1,5 +1,6 @@
 """A consortium of four hospitals that share the noise of their runs: real processes, TLS, rosters, ledgers."""
 
+import contextlib
 import os
 import signal
 import textwrap
@@ -19,46 +20,61 @@ from tests.e2e.test_week import Week
 from tests.e2e.wire import Wire
 from tests.machine import free_ports, until
 
+RARELY = 2.0  # seconds between two questions to the coordinator, which cost more than a look at a file
 NAMES = ("east", "north", "south", "west")
 POLICY = """[policy.privacy]
 require = ["joint"]
-epsilon_per_run = 25.0
+epsilon_per_run = 10.0
 tell = true
 """
 SETTINGS = (
-    'privacy.mode="joint" privacy.counts-noise=1.0 privacy.epsilon=20.0 federation.secure-aggregation=true '
-    'federation.encoders="shared" method.objective="erm" evaluation.calibration="none" train.local-steps=1 '
-    "train.routing-rounds=1 model.width=16 model.experts=4 federation.min-sites=3 federation.retries=0 "
+    'privacy.mode="joint" privacy.counts-noise=1.0 privacy.noise=2.0 privacy.epsilon=10.0 '
+    'federation.secure-aggregation=true federation.encoders="shared" federation.min-sites=3 federation.retries=1 '
+    'method.objective="erm" evaluation.calibration="none" train.local-steps=1 model.width=16 model.experts=4 '
 )
-# This code runs in each hospital's processes: the site pauses at a given phase, until it is killed.
+# This code runs in each hospital's processes: the site stands still at a given phase of a round, until it is killed or
+# let go. Its heartbeats are as frequent as Flower allows, so that one that was killed is missed after 20 s and not 60.
 STOPPING = """
-    import importlib.abc, importlib.util, os, pathlib, signal, sys
+    import importlib.abc, importlib.util, os, pathlib, sys, time
 
-    class Stopping(importlib.abc.MetaPathFinder):
+    def stopping(module):
+        read, send = module._read_request, module.to_record
+        module._read_request = lambda message: stop("before", read(message))
+        module.to_record = lambda reply, buffer=None: send(*stop("after", (reply, buffer)))
+
+    def often(module):
+        module.HEARTBEAT_DEFAULT_INTERVAL = module.HEARTBEAT_MIN_INTERVAL
+
+    CHANGES = {"remind_client.launcher.door": stopping, "flwr.common.constant": often}
+
+    class Changing(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name != "remind_client.launcher.door":
+            change = CHANGES.pop(name, None)
+            if change is None:
                 return None
-            sys.meta_path.remove(self)
             spec = importlib.util.find_spec(name)
             load = spec.loader.exec_module
 
             def exec_module(module):
                 load(module)
-                read, send = module._read_request, module.to_record
-                module._read_request = lambda message: stop("before", read(message))
-                module.to_record = lambda reply, buffer=None: send(*stop("after", (reply, buffer)))
+                change(module)
 
             spec.loader.exec_module = exec_module
             return spec
 
+    def number(message):
+        return message.ask.slot if hasattr(message, "ask") else getattr(message, "round", -1)
+
     def stop(when, found):
         at = pathlib.Path(os.environ["STOP_AT"])
-        if at.is_file() and at.read_text() == f"{when} {type(found[0]).__name__}":
-            at.rename(at.with_name("stopped"))
-            signal.pause()
+        if at.is_file() and at.read_text() == f"{when} {type(found[0]).__name__} {number(found[0]) + 1}":
+            stopped = at.with_name("stopped")
+            at.rename(stopped)
+            while stopped.exists():
+                time.sleep(0.05)
         return found
 
-    sys.meta_path.insert(0, Stopping())
+    sys.meta_path.insert(0, Changing())
 """
 
 
@@ -71,14 +87,15 @@ class Joint(Week):
         (home / "stopping").mkdir()
         (home / "stopping" / "sitecustomize.py").write_text(textwrap.dedent(STOPPING))
 
-    def found(self, more: Mapping[str, str]) -> None:
+    def enrol_all(self, more: Mapping[str, str]) -> None:
         """Enrol every hospital, and compare all rosters. `more`: additional lines of a hospital's policy."""
-        c, given = self.coordinator, SyntheticConfig(patients=800, standardise="given", kinds="table, " * 3 + "table")
+        c, two = self.coordinator, {"law": "independent", "missing": "0.4, 0.4", "kinds": "table, table"}
+        given = SyntheticConfig.model_validate({"patients": 400, "standardise": "given", **two})
         self.wire = wire = Wire(c.port, c.folder.server, c.folder.trust)
         patients = generate(given, 0)  # one cohort, as their tables have the same declared scales
         for number, name in enumerate(NAMES):
             cohort, folder = self.home / f"cohort-{name}", self.home / name
-            write_cohort(patients.take(range(200 * number, 200 * (number + 1))), cohort)
+            write_cohort(patients.take(range(100 * number, 100 * (number + 1))), cohort)
             c.ask("kit", c.where, name, "--out", self.home / "kits")
             said = _site("init", self.home / "kits" / name, "--folder", folder, "--cohort", cohort)
             settings, (health,) = folder / "site.toml", free_ports(1)
@@ -99,32 +116,52 @@ class Joint(Week):
         for site in self.sites.values():
             (site.folder / "roster.toml").write_text(roster)
             assert all(name in _site("roster", "-c", site.folder) for name in NAMES)
+
+    def start_all(self) -> None:
+        """Start every hospital."""
+        for site in self.sites.values():
             self.start(site)
-        self.wait_healthy("in the beginning")
+        for name in self.sites:
+            self.wait_ready(name)
 
     def start(self, site: Hospital) -> None:
         site.start(PYTHONPATH=str(self.home / "stopping"), STOP_AT=str(site.folder / "stop-at"))
 
     def stop_at(self, name: str, where: str) -> None:
-        """Pause a hospital in a phase, such as ``before Unmask`` or ``after MaskedAnswer``."""
-        (self.sites[name].folder / "stopped").unlink(missing_ok=True)
+        """Let a hospital stand still in a phase of a round, such as ``before Unmask 4``; dealing keys is of round 0."""
         (self.sites[name].folder / "stop-at").write_text(where)
 
-    def kill(self, name: str) -> None:
-        """When it has paused, kill all its processes with -9, the supervisor first; then start it again."""
+    def wait_stopped(self, name: str) -> None:
+        """Wait until a hospital stands still there."""
         site = self.sites[name]
-        until((site.folder / "stopped").is_file, f"{name} stands still: {site.log.read_text()[-2000:]}", 120)
+        until((site.folder / "stopped").is_file, f"{name} stands still: {site.log.read_text()[-2000:]}", 240)
+
+    def let_go(self, name: str) -> None:
+        """Let it go on."""
+        (self.sites[name].folder / "stopped").unlink()
+
+    def kill(self, name: str) -> None:
+        """When it stands still, kill all its processes with -9, the supervisor first; start it when it is missed."""
+        site = self.sites[name]
+        self.wait_stopped(name)
         assert site.process is not None
         site.process.kill()
         site.process.wait(30)
         for pid in processes_of(site):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended with its parent
+                os.kill(pid, signal.SIGKILL)
         until(lambda: not processes_of(site), f"{name} is dead")
+        self.let_go(name)
+        until(lambda: not self.coordinator.online(name), f"{name} is missed", 90, RARELY)
         self.start(site)
+
+    def wait_ready(self, name: str) -> None:
+        """Wait until a hospital says that it is ready: the coordinator has accepted its heartbeat."""
+        until(lambda: self.sites[name].ask("ready")[0] == 200, f"{name} is ready: {self.logs()}", 200)
 
     def end_of(self, run_id: str, limit: float = 240) -> str:
         """Wait for a run's end; its line in ``remind consortium runs``."""
-        until(lambda: f"{run_id}  " in self.ended(), f"end of run {run_id}: {self.logs()}", limit)
+        until(lambda: f"{run_id}  " in self.ended(), f"end of run {run_id}: {self.logs()}", limit, RARELY)
         return next(line for line in self.ended().splitlines() if line.startswith(run_id))
 
     def site(self, name: str) -> SiteConfig:
