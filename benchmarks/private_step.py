@@ -26,8 +26,8 @@ from remind.training.site_model import SiteModel
 from remind_studies.cells.stopwatch import Candidate, ratio, seconds, take_turns
 
 SIZES: dict[str, dict[str, Scalar]] = {
-    "fprm": {"model.width": 64, "model.experts": 16},
-    "middle": {"model.width": 128, "model.experts": 32},
+    "small": {"model.width": 64, "model.experts": 16},
+    "fprm": {"model.width": 128, "model.experts": 32},
     "paper": {"model.width": 768, "model.experts": 128},
 }
 MODALITIES, TOKENS = 4, 16

@@ -12,7 +12,8 @@ steps per unit, a rounded normal number is practically a discrete Gaussian (Kair
 
 import math
 from concurrent.futures import Executor
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ SECRET_BYTES: Final = 32
 STEPS_PER_CLIP: Final = 2**16  # grid steps per unit of sensitivity
 MOST_STEPS: Final = 2.0**51  # sums of smaller whole numbers are exact in float64
 _BLOCK: Final = 16  # bytes of an AES block
-_PIECE: Final = 1 << 16  # numbers that are drawn at a time; they fit into the processor's cache
-_ZEROS: Final = memoryview(bytes(8 * _PIECE))
+PIECE: Final = 1 << 16  # numbers at a time; they fit into the processor's cache
+_ZEROS: Final = memoryview(bytes(8 * PIECE))
 
 
 class Randomness:
@@ -62,10 +63,10 @@ class Randomness:
     def uniforms(self, number: int, out: Floats | None = None) -> Floats:
         """Return numbers k/2^52 with 0 < k ≤ 2^52, in `out` if it is given."""
         found = np.empty(number) if out is None else out
-        if len(self._drawn) < 8 * min(number, _PIECE) + _BLOCK:
-            self._drawn = np.empty(8 * min(number, _PIECE) + _BLOCK, dtype=np.uint8)
-        for start in range(0, number, _PIECE):
-            piece = found[start : min(start + _PIECE, number)]
+        if len(self._drawn) < 8 * min(number, PIECE) + _BLOCK:
+            self._drawn = np.empty(8 * min(number, PIECE) + _BLOCK, dtype=np.uint8)
+        for start in range(0, number, PIECE):
+            piece = found[start : min(start + PIECE, number)]
             size = 8 * len(piece)
             self._stream.update_into(_ZEROS[:size], self._drawn[: size + _BLOCK].data)
             # The upper 52 bits become those of a float in [1, 2): converting integers would take eight times as long.
@@ -96,72 +97,77 @@ class Randomness:
         return drawn
 
 
-class Normals(Protocol):
-    """A stream of standard normal numbers."""
-
-    def normals(self, number: int) -> Floats:
-        """Return the next of them."""
-        ...
-
-
 class DrawnAhead:
-    """The first normal numbers of a stream, which another thread draws while the caller computes something else.
+    """The first normal numbers of a stream, which another thread draws while the caller computes something else."""
 
-    `add_noise` of so many numbers gets the same noise as from the stream itself.
-    """
+    def __init__(self, randomness: Randomness, numbers: int, thread: Executor) -> None:
+        self._drawn = np.empty(numbers)  # by this thread: see `keep_freed_memory`
+        self._done = thread.submit(draw, randomness, self._drawn)
 
-    def __init__(self, randomness: Randomness, number: int, thread: Executor) -> None:
-        drawn = np.empty(number)  # by this thread: see `keep_freed_memory`
-        pieces = [drawn[start : start + _PIECE] for start in range(0, number, _PIECE)]
-        self._pieces = iter(pieces)
-        self._done = thread.submit(lambda: [randomness.normals(len(piece), piece) for piece in pieces])
-
-    def normals(self, number: int) -> Floats:
-        """Return the next of them, as many as `add_noise` wants at a time.
-
-        Raises
-        ------
-        ValueError
-            Others were drawn.
-        """
+    def result(self) -> Floats:
+        """Return them when they are drawn: those of `draw`."""
         self._done.result()
-        found = next(self._pieces, None)
-        if found is None or len(found) != number:
-            raise ValueError("noise was drawn for another number of parameters")
-        return found
+        return self._drawn
 
 
-def add_noise(exact: Floats, bound: float, noise: float, randomness: Normals) -> Floats:
-    """Add Gaussian noise to a sum, on a grid.
+def draw(randomness: Randomness, out: Floats) -> Floats:
+    """Fill `out`, (P,), with the standard normal numbers that `add_noise` adds to P values."""
+    for start in range(0, len(out), PIECE):
+        piece = out[start : start + PIECE]
+        randomness.normals(len(piece), piece)
+    return out
 
-    Parameters
+
+@dataclass(frozen=True)
+class GridNoise:
+    """Gaussian noise on a grid, for a sum of P values.
+
+    Attributes
     ----------
-    exact
-        The sum, any shape.
     bound
         L2 sensitivity: the largest change of the sum that one patient can cause.
     noise
         Noise multiplier σ. The standard deviation is σ times `rounded_bound`.
+    numbers
+        P.
+    """
+
+    bound: float
+    noise: float
+    numbers: int
+
+    def add(self, exact: Floats, drawn: Floats) -> Floats:
+        """Return some of the P values with noise made of standard normal numbers, which are overwritten.
+
+        Raises
+        ------
+        ValueError
+            The values are not finite, or too large for the grid.
+        """
+        grid = self.bound / STEPS_PER_CLIP
+        given = np.multiply(exact, 1 / grid)
+        np.rint(given, out=given)
+        if not math.sqrt(np.dot(given, given)) < MOST_STEPS:  # a bound on the largest one; also refuses NaN
+            raise ValueError("cannot add noise to a sum that is not finite, or too large for its grid")
+        drawn *= self.noise * rounded_bound(1.0, self.numbers) * STEPS_PER_CLIP
+        given += np.rint(drawn, out=drawn)
+        given *= grid
+        return given
+
+
+def add_noise(exact: Floats, bound: float, noise: float, randomness: Randomness) -> Floats:
+    """Add `GridNoise` of a stream to a sum, any shape.
 
     Raises
     ------
     ValueError
         The sum is not finite, or too large for the grid.
     """
-    grid = bound / STEPS_PER_CLIP
-    deviation = noise * rounded_bound(1.0, exact.size) * STEPS_PER_CLIP
-    given = np.empty(np.shape(exact))
+    how, given = GridNoise(bound, noise, exact.size), np.empty(np.shape(exact))
     flat, flat_exact = given.reshape(-1), np.reshape(exact, -1)
-    for start in range(0, len(flat), _PIECE):
-        piece = flat[start : start + _PIECE]
-        np.multiply(flat_exact[start : start + _PIECE], 1 / grid, out=piece)
-        np.rint(piece, out=piece)
-        if not math.sqrt(np.dot(piece, piece)) < MOST_STEPS:  # a bound on the largest one; also refuses NaN
-            raise ValueError("cannot add noise to a sum that is not finite, or too large for its grid")
-        drawn = randomness.normals(len(piece))
-        drawn *= deviation
-        piece += np.rint(drawn, out=drawn)
-        piece *= grid
+    for start in range(0, len(flat), PIECE):
+        piece = flat_exact[start : start + PIECE]
+        flat[start : start + PIECE] = how.add(piece, randomness.normals(len(piece)))
     return given
 
 

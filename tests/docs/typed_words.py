@@ -65,7 +65,7 @@ MORE = {
     ),
     ("python", "benchmarks/scale.py"): ("--sites", "3", "--rounds", "2", "--patients", "30"),
     ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
-    ("python", "benchmarks/private_step.py"): ("--size", "fprm", "--patients", "4", "--repeats", "1", "--steps", "1"),
+    ("python", "benchmarks/private_step.py"): ("--size", "small", "--patients", "4", "--repeats", "1", "--steps", "1"),
     ("python", "benchmarks/prediction_memory.py"): ("--few", "100", "--many", "200"),
     ("python", "benchmarks/secure_aggregation.py"): (
         *("--sites", "5", "--parameters", "5000", "--groups", "3", "--repeats", "1"),

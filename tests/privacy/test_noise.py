@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from remind.privacy.counts import count_threshold, noisy_counts
-from remind.privacy.noise import STEPS_PER_CLIP, DrawnAhead, Randomness, add_noise, rounded_bound
+from remind.privacy.noise import STEPS_PER_CLIP, DrawnAhead, GridNoise, Randomness, add_noise, rounded_bound
 
 SECRET = bytes(range(32))
 
@@ -71,13 +71,7 @@ def test_counts_have_noise_on_every_combination():
 def test_noise_that_another_thread_draws_is_that_of_the_stream(numbers):
     exact = np.linspace(-1, 1, numbers)
     with ThreadPoolExecutor(1) as thread:
-        ahead = add_noise(exact, 0.5, 2.0, DrawnAhead(Randomness(SECRET, "q", "n"), numbers, thread))
-    np.testing.assert_array_equal(ahead, add_noise(exact, 0.5, 2.0, Randomness(SECRET, "q", "n")))
-
-
-@pytest.mark.parametrize("numbers", [9, 11])
-def test_noise_that_was_drawn_for_another_number_is_refused(numbers):
-    with ThreadPoolExecutor(1) as thread:
-        ahead = DrawnAhead(Randomness(SECRET, "q", "n"), 10, thread)
-        with pytest.raises(ValueError, match="another number of parameters"):
-            add_noise(np.zeros(numbers), 0.5, 2.0, ahead)
+        drawn = DrawnAhead(Randomness(SECRET, "q", "n"), numbers, thread).result()
+    pieces = np.array_split(np.arange(numbers), 3)  # any pieces
+    given = [GridNoise(0.5, 2.0, numbers).add(exact[piece], drawn[piece]) for piece in pieces]
+    np.testing.assert_array_equal(np.concatenate(given), add_noise(exact, 0.5, 2.0, Randomness(SECRET, "q", "n")))

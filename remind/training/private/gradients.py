@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from typing_extensions import override
 
 from remind.objectives.base import Objective, StepInput
-from remind.privacy.noise import DrawnAhead, Randomness, add_noise
+from remind.privacy.noise import PIECE, DrawnAhead, GridNoise, Randomness, draw
 from remind.privacy.tape import Tape, record
 from remind.privacy.tape_parts import Part, restricted, rows_of, squared_norms, weighted_sum
 from remind.training.gradients import Gradients
@@ -208,20 +209,22 @@ class PrivateGradients(Gradients):
 
     @torch.no_grad()
     def _write(self, sums: Mapping[str, Tensor]) -> None:
-        """Add noise to the sum over all parameters and write the gradient."""
+        """Add noise to the sum over all parameters and write the gradient, a piece of the cache's size at a time."""
         self._tape.clear()
         named = dict(sorted(self.training().items()))
-        noise, self._noise = self._noise or self._randomness(), None
+        numbers = sum(parameter.numel() for parameter in named.values())
+        ahead, self._noise = self._noise, None
+        drawn_P = ahead.result() if ahead is not None else draw(self._randomness(), np.empty(numbers))
         self._steps += 1
-        if not named:
-            return
-        sizes = [parameter.numel() for parameter in named.values()]
-        sum_P = torch.empty(sum(sizes), dtype=torch.float64)  # P: of all parameters
-        for name, piece in zip(named, torch.split(sum_P, sizes), strict=True):
-            if name in sums:
-                piece.copy_(sums[name].reshape(-1))
-            else:
-                piece.zero_()
-        given_P = torch.from_numpy(add_noise(sum_P.numpy(), self.how.clip, self.how.noise, noise))
-        for parameter, piece in zip(named.values(), torch.split(given_P, sizes), strict=True):
-            parameter.grad = piece.view(parameter.shape).to(parameter).div_(self.how.patients)
+        if len(drawn_P) != numbers:
+            raise ValueError("noise was drawn for another number of parameters")
+        noise = GridNoise(self.how.clip, self.how.noise, numbers)  # P: of all parameters
+        end = 0
+        for name, parameter in named.items():
+            exact = sums[name].reshape(-1).cpu() if name in sums else torch.zeros(parameter.numel())
+            gradient = torch.empty(parameter.numel(), dtype=parameter.dtype)
+            for piece, into in zip(exact.split(PIECE), gradient.split(PIECE), strict=True):
+                begin, end = end, end + len(piece)
+                given = noise.add(piece.double().numpy(), drawn_P[begin:end])
+                into.copy_(torch.from_numpy(given)).div_(self.how.patients)
+            parameter.grad = gradient.view(parameter.shape).to(parameter.device)

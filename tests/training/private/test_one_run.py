@@ -14,7 +14,7 @@ from remind.config import Scalar
 from remind.data.batches.batch import SiteData
 from remind.methods import methods_of
 from remind.privacy.accounting import noise_multiplier
-from remind.privacy.noise import add_noise
+from remind.privacy.noise import GridNoise
 from remind.training.private import gradients as gradients_module
 from remind.training.private.draws import poisson_steps
 from remind.training.private.gradients import Clipping, PrivateGradients
@@ -104,8 +104,8 @@ def test_the_run_keeps_its_claim():
     assert refuted(*run(noise_of_the_claim())) <= CLAIM
 
 
-def without_noise(exact, bound, noise, randomness):
-    return add_noise(exact, bound, 1e-9, randomness)
+def without_noise(bound, noise, numbers):
+    return GridNoise(bound, 1e-9, numbers)
 
 
 def without_clip(self, parts, patients, like):
@@ -121,7 +121,7 @@ CLIPPED = PrivateGradients._clipped
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [
-        pytest.param(gradients_module, "add_noise", without_noise, id="noise off"),
+        pytest.param(gradients_module, "GridNoise", without_noise, id="noise off"),
         pytest.param(PrivateGradients, "_clipped", without_clip, id="clip off"),
     ],
 )

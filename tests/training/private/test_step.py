@@ -13,7 +13,7 @@ from torch import nn
 from remind.errors import UserError
 from remind.fusion.experts import Experts
 from remind.privacy import tape_parts
-from remind.privacy.noise import add_noise
+from remind.privacy.noise import GridNoise
 from remind.privacy.tape import Tape, record
 from remind.training.private import gradients as gradients_module
 from remind.training.private.gradients import Clipping, PrivateGradients
@@ -51,6 +51,16 @@ def test_every_parameter_gets_noise_whoever_is_drawn():
         assert all(grad.abs().min() > 0 for grad in found.values())
     nobody = torch.cat([grad.flatten() for grad in step(work, []).values()])
     assert nobody.std().item() == pytest.approx(CLIP * NOISE, rel=0.05)
+
+
+def test_noise_that_was_drawn_for_other_parameters_is_refused():
+    """Were it used, some parameter would get none."""
+    work = setting()
+    private = PrivateGradients(work.model, Clipping(CLIP, NOISE, 1.0), SECRET, "q")
+    with private.recording():
+        work.model.fusion.head.bias.requires_grad_(False)
+        with pytest.raises(ValueError, match="another number of parameters"):
+            private.compute_empty()
 
 
 def test_what_is_idle_in_a_stage_gets_none():
@@ -155,7 +165,7 @@ def test_the_audit_passes():
 
 
 def broken_noise(factor):
-    return lambda exact, bound, noise, randomness: add_noise(exact, bound, noise * factor, randomness)
+    return lambda bound, noise, numbers: GridNoise(bound, noise * factor, numbers)
 
 
 def no_clip(self, parts, patients, like):
@@ -177,8 +187,8 @@ def clip_by_tensor(self, parts, patients, like):
 
 CLIPPED = PrivateGradients._clipped
 MUTATIONS = {
-    "noise off": ("add_noise", broken_noise(0.0)),
-    "noise halved": ("add_noise", broken_noise(0.5)),
+    "noise off": ("GridNoise", broken_noise(0.0)),
+    "noise halved": ("GridNoise", broken_noise(0.5)),
     "clip off": ("_clipped", no_clip),
     "clip per tensor": ("_clipped", clip_by_tensor),
     "weight after the clip": ("_clipped", weight_after_clip),
@@ -188,5 +198,5 @@ MUTATIONS = {
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_the_audit_fails_when_the_step_is_broken(mutation, monkeypatch):
     name, broken = MUTATIONS[mutation]
-    monkeypatch.setattr(gradients_module if name == "add_noise" else PrivateGradients, name, broken)
+    monkeypatch.setattr(gradients_module if name == "GridNoise" else PrivateGradients, name, broken)
     assert not passes(audited_model())
