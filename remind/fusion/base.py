@@ -156,6 +156,8 @@ class FusionModel(nn.Module, ABC):
     outcomes = ""  # why it predicts only classes without an order; empty: it predicts any outcome
     masks = ""  # why it predicts no mask; empty: its `fuse` may steer a dense head
     compares = 0  # maximum number of the site's training patients that a prediction is compared with, also in stage 1
+    one_space = False  # whether its common parameters describe features, so that its paper averages the encoders too
+    by_class: ClassVar[tuple[str, ...]] = ()  # parameters (m, C, D): the features of a class in a modality
     merged: ClassVar[
         tuple[str, ...]
     ] = ()  # parameters that are merged (`merge`), not averaged; a site may fill them (`gather`)

@@ -82,6 +82,7 @@ class ClusMFL(FusionModel):
     takes_alone = False  # its loss has more inputs than the common logits
     outcomes = "it has centres of each class"
     merged = ("pool_mCPD",)
+    one_space = True
 
     def __init__(self, context: Context, options: ClusMFLOptions) -> None:
         super().__init__(context, options)

@@ -64,6 +64,8 @@ class Translators(nn.Module):
 class FedFeatGen(FusionModel):
     """Both stages are the same; no parameter belongs to a group."""
 
+    one_space = True
+
     def __init__(self, context: Context, options: FedFeatGenOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)

@@ -50,6 +50,8 @@ class FedMACOptions(FusionOptions):
 class FedMAC(FusionModel):
     """Both stages are the same; no parameter belongs to a group. The losses couple the patients of a step."""
 
+    one_space = True
+
     def __init__(self, context: Context, options: FedMACOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)

@@ -1,6 +1,6 @@
 """M3Care (Zhang et al., KDD 2022): an absent modality is imputed from similar patients.
 
-    S^i_{ab} = (1 − σ(ε_i))·k(φ_i(h_a), φ_i(h_b)) + σ(ε_i)·k(h_a, h_b),  k = mean of Gaussian kernels, three bandwidths
+    S^i_{ab} = (1 − σ(ε_i))·k(φ_i(h_a), φ_i(h_b)) + σ(ε_i)·k(h_a, h_b),  k(x, y) = mean over w of exp(−‖x − y‖²/w)
     S_{ab} = mean of S^i_{ab} over the modalities i that both have;  A = relu(S − σ(t)), a patient is its own neighbour
     ĥ_i = two layers relu(Ā_i · W) over the neighbours who have modality i, Ā_i rows summing to 1
     present: g·h_i + (1 − g)·ĥ_i, g = σ(gate_i[h_i; ĥ_i]);  absent: ĥ_i
@@ -142,7 +142,7 @@ def _spread(x_RD: Tensor) -> Tensor:
 def _kernel(a_AD: Tensor, b_BD: Tensor, scale: Tensor) -> Tensor:
     """Return the mean of Gaussian kernels over the bandwidths, (A, B)."""
     distance_AB = _squared(a_AD, b_BD) / scale
-    return torch.stack([(-distance_AB / (2 * width)).exp() for width in BANDWIDTHS]).mean(dim=0)
+    return torch.stack([(-distance_AB / width).exp() for width in BANDWIDTHS]).mean(dim=0)
 
 
 def _rows(weight_AB: Tensor) -> Tensor:

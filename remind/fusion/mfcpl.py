@@ -9,9 +9,10 @@
 
 Prototypes are complete, as in the paper: a hospital without modality j receives the prototypes of the others. In K the
 prototypes are constants, in the last term the features are. P_ic therefore follows the mean feature of its class by
-gradient steps, and is averaged with the rest of the fusion model, with the same weights. In the paper each hospital
-sends means and counts. Difference: in training PmcmFL (arXiv 2312.13508) replaces an absent modality with the prototype
-of the patient's own class, which reveals the label to the head; here the mixture q replaces it, also in training.
+gradient steps (of GAIN times a parameter, so that it does within a round at a transformer's learning rate), and is
+averaged with the rest of the fusion model, with the same weights. In the paper each hospital sends means and counts.
+Difference: in training PmcmFL (arXiv 2312.13508) replaces an absent modality with the prototype of the patient's own
+class, which reveals the label to the head; here the mixture q replaces it, also in training.
 
 Shapes: B patients, m modalities, D width, C classes.
 """
@@ -28,6 +29,7 @@ from typing_extensions import override
 from remind.config import NonNegative, Positive
 from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import modality_means
+from remind.fusion.prototypes import GAIN
 
 
 class MFCPLOptions(FusionOptions):
@@ -78,6 +80,8 @@ class MFCPL(FusionModel):
     """Both stages are the same; no parameter belongs to a group."""
 
     outcomes = "it has a prototype of each class"
+    by_class = ("weight_mCD",)
+    one_space = True
 
     takes_alone = False  # its loss has more inputs than the common logits
 
@@ -85,15 +89,20 @@ class MFCPL(FusionModel):
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)
         self.options = options
-        self.prototypes_mCD = nn.Parameter(torch.randn(modalities, context.classes, width) * 0.02)
+        self.weight_mCD = nn.Parameter(torch.zeros(modalities, context.classes, width))
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(context.dropout)
         self.head = nn.Linear(modalities * width, context.classes)
 
+    @property
+    def prototypes_mCD(self) -> Tensor:
+        """P = GAIN · weight, initially 0. While P = 0, the contrasts are the same for every class."""
+        return GAIN * self.weight_mCD
+
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        h_BmD, has_Bm1 = modality_means(tokens), presence_Bm.unsqueeze(2)
-        fixed_mCD = self.prototypes_mCD.detach()
+        h_BmD, has_Bm1, prototypes_mCD = modality_means(tokens), presence_Bm.unsqueeze(2), self.prototypes_mCD
+        fixed_mCD = prototypes_mCD.detach()
         similarity_BmmC = torch.einsum("bid,jcd->bijc", _unit(h_BmD), _unit(fixed_mCD)) / self.options.temperature
         own_BmC = similarity_BmmC.diagonal(dim1=1, dim2=2).transpose(1, 2)
         mean_BC = torch.where(has_Bm1, own_BmC, 0.0).sum(dim=1) / presence_Bm.sum(dim=1, keepdim=True)
@@ -102,7 +111,7 @@ class MFCPL(FusionModel):
         logits_BC = self.head(self.dropout(self.norm(f_BmD)).flatten(1))
         if not self.training:
             return FusionOutput(logits_BC)
-        distance_BmC = (self.prototypes_mCD - h_BmD.detach().unsqueeze(2)).square().mean(dim=3)
+        distance_BmC = (prototypes_mCD - h_BmD.detach().unsqueeze(2)).square().mean(dim=3)
         return WithPrototypes(
             logits_BC,
             similarity_BmmC=similarity_BmmC,

@@ -55,6 +55,7 @@ class Pepsy(FusionModel):
     """Both stages are the same; no parameter belongs to a group."""
 
     merged = ("controls_NK",)
+    one_space = True
 
     def __init__(self, context: Context, options: PepsyOptions) -> None:
         super().__init__(context, options)

@@ -16,6 +16,7 @@ from remind_studies.study import Arm, Settings
 from remind_studies.yardsticks.base import registry as yardsticks
 
 PLAIN_FUSION, PLAIN_OBJECTIVE, PLAIN_RULE, SPANNING_RULE = "softmoe", "erm", "lg", "fedremind"
+ONE_SPACE_RULE = "fedavg"  # of fusion models whose paper averages the encoders (`FusionModel.one_space`)
 REMIND: dict[str, Scalar] = {
     "method.fusion": "remind",
     "method.objective": "groupdro",
@@ -29,11 +30,12 @@ def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
 
     A method is made of parts joined by ``+``: the name of a fusion model, an objective, a federated rule, each perhaps
     with options, a preset such as ``paper``, or a TOML file of settings. What it does not name is plain: Soft MoE, mean
-    loss (erm), shared fusion with encoders that stay (lg); with an objective that weighs groups, the rule under which
-    these span sites (fedremind). Under the rules local and pooled it is a yardstick, shown and never ranked. ``remind``
-    is what a run without settings is: REMIND at its defaults. ``boosting`` and the like (`remind_studies.yardsticks`)
-    are yardsticks of each hospital alone, with ``+pooled`` of all patients in one place; those that hospitals train
-    together are methods. ``label: method`` names it.
+    loss (erm), shared fusion with encoders that stay (lg), or averaged ones (fedavg) for a fusion model whose paper
+    averages them; with an objective that weighs groups, the rule under which these span sites (fedremind). Under the
+    rules local and pooled it is a yardstick, shown and never ranked. ``remind`` is what a run without settings is:
+    REMIND at its defaults. ``boosting`` and the like (`remind_studies.yardsticks`) are yardsticks of each hospital
+    alone, with ``+pooled`` of all patients in one place; those that hospitals train together are methods.
+    ``label: method`` names it.
 
     Raises
     ------
@@ -154,7 +156,9 @@ def _completed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
     """Complete the settings: what is not named is plain; a rule that needs encoders to travel gets them."""
     objective = str(settings.get("method.objective", PLAIN_OBJECTIVE))
     weighs = objectives.choose(objective)[0].build.weighs
-    rule = str(settings.get("method.rule", SPANNING_RULE if weighs else PLAIN_RULE))
+    fusion = str(settings.get("method.fusion", PLAIN_FUSION))
+    plain_rule = ONE_SPACE_RULE if fusions.choose(fusion)[0].build.one_space else PLAIN_RULE
+    rule = str(settings.get("method.rule", SPANNING_RULE if weighs else plain_rule))
     plain: dict[str, Scalar] = {
         "method.fusion": PLAIN_FUSION,
         "method.objective": objective,

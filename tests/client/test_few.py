@@ -92,13 +92,18 @@ def test_one_patients_gradient_does_not_leave(tmp_path):
     assert moved(*answer(tmp_path / "free", 1, **{"train.batch": 1, "train.local-steps": 1}))
 
 
-def test_a_prototype_of_few_patients_goes_back_as_it_came(tmp_path):
+@pytest.mark.parametrize(
+    ("prototypes", "method"),
+    [(PROTOTYPES, {"model.prototypes": 1.0}), ("fusion.weight_mCD", {"method.fusion": "mfcpl"})],
+    ids=["any fusion model", "mfcpl"],
+)
+def test_a_prototype_of_few_patients_goes_back_as_it_came(prototypes, method, tmp_path):
     """Of 60 patients one class has 4, and modality b is one of 30: the minimum holds for each pair of the two."""
-    sent, back = answer(tmp_path, 10, rare=4, **{"model.prototypes": 1.0, "train.batch": 0})
-    moved_mC = (sent[PROTOTYPES] != back[PROTOTYPES]).any(dim=2)
+    sent, back = answer(tmp_path, 10, rare=4, **method, **{"train.batch": 0})
+    moved_mC = (sent[prototypes] != back[prototypes]).any(dim=2)
     assert moved_mC.tolist() == [[True, False], [True, False], [False, False]], "nobody has modality c"
-    free, all_back = answer(tmp_path / "free", 1, rare=4, **{"model.prototypes": 1.0, "train.batch": 0})
-    assert (free[PROTOTYPES] != all_back[PROTOTYPES]).any(dim=2)[:2].all()
+    free, all_back = answer(tmp_path / "free", 1, rare=4, **method, **{"train.batch": 0})
+    assert (free[prototypes] != all_back[prototypes]).any(dim=2)[:2].all()
 
 
 def test_a_rare_group_in_a_small_round_goes_back_as_it_came(tmp_path):

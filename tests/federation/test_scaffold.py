@@ -126,6 +126,15 @@ def test_it_is_the_papers_loop(lr):
     torch.testing.assert_close(memory[f"control/{X}"], c, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("lr", [0.0, 1.0])
+def test_a_weight_without_a_gradient_decays_as_with_adamw(lr):
+    flat = Quadratic(torch.zeros(2).double(), torch.zeros(2).double()).begin(torch.ones(2).double(), {}, 0, -1)
+    rule(f"scaffold(lr = {lr})", **{"train.weight-decay": 0.3}).work(flat)
+    torch.testing.assert_close(
+        flat.x.detach(), torch.full((2,), (1 - LR * 0.3) ** STEPS, dtype=torch.float64), rtol=1e-12, atol=0
+    )
+
+
 def test_partial_participation_converges_too():
     # Equal optima of the average need equal odds: every site is asked twice in three rounds.
     asked = lambda t: [[0, 1], [1, 2], [0, 2]][t % 3]  # noqa: E731

@@ -25,7 +25,7 @@ def scale(rows):
 
 def kernel(a, b, of):
     distance = ((a - b) ** 2).sum().item() / of
-    return sum(math.exp(-distance / (2 * width)) for width in (0.5, 1, 2)) / 3
+    return sum(math.exp(-distance / width) for width in (0.5, 1, 2)) / 3
 
 
 class Loop:
@@ -117,6 +117,15 @@ def test_outside_training_neighbours_are_a_fixed_sample_and_oneself():
     for b in range(number):
         neighbours = dict.fromkeys(sample, sample) | {b: [b, *sample]}
         torch.testing.assert_close(logits[b], loop.logits(b, neighbours), rtol=0, atol=1e-8)
+
+
+def test_few_patients_who_have_nothing_in_common_are_neighbours_at_the_start():
+    of = context()
+    fusion = model("m3care", of)
+    h_BmD, has_Bm = torch.randn(64, 3, of.width), torch.ones(64, 3).bool()
+    near_BB = fusion._near(h_BmD, has_Bm, h_BmD, has_Bm, fusion._scales(h_BmD, has_Bm))
+    assert (near_BB.fill_diagonal_(0.0) > 0).float().mean() < 0.4
+    assert (fusion._near(h_BmD, has_Bm, h_BmD * 0.99, has_Bm, fusion._scales(h_BmD, has_Bm)).diagonal() > 0).all()
 
 
 def test_nobody_alike():

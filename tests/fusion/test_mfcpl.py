@@ -63,7 +63,7 @@ def test_prototypes_follow_the_means_of_their_class():
     of = context(2)
     fusion = model("mfcpl", of, options="within = 0, across = 0").train()
     batch, label = patients(of, (3,) * 90, seed=1), torch.arange(90) % CLASSES
-    optimizer = torch.optim.SGD([fusion.prototypes_mCD], lr=10.0)
+    optimizer = torch.optim.SGD([fusion.weight_mCD], lr=0.1)
     for _ in range(300):
         optimizer.zero_grad()
         batch.given_to(fusion).loss(label, cross_entropy).mean().backward()
@@ -74,12 +74,29 @@ def test_prototypes_follow_the_means_of_their_class():
             torch.testing.assert_close(fusion.prototypes_mCD[i, c].detach(), expected, rtol=0, atol=1e-3)
 
 
+def test_prototypes_follow_at_the_learning_rate_of_a_transformer():
+    """In the steps of a few rounds, from nothing: they are features then, and not the noise of a start."""
+    of = context(2)
+    fusion = model("mfcpl", of).train()
+    assert not fusion.prototypes_mCD.any()
+    batch, label = patients(of, (3,) * 90, seed=1), torch.arange(90) % CLASSES
+    optimizer = torch.optim.AdamW(fusion.parameters(), lr=1e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        batch.given_to(fusion).loss(label, cross_entropy).mean().backward()
+        optimizer.step()
+    for i, z in enumerate(batch.tokens):
+        mean_CD = torch.stack([z[label == c].mean(dim=(0, 1)) for c in range(CLASSES)])
+        error = (fusion.prototypes_mCD[i] - mean_CD).norm() / mean_CD.norm()
+        assert error < 0.1
+
+
 def test_the_head_and_the_contrast_take_prototypes_as_they_are():
     """Only the squared distance changes prototypes; a class without patients in the batch keeps its own."""
     fusion = noisy(model("mfcpl", context())).train()
     batch = patients(context(), (5, 2, 1))
     batch.given_to(fusion).loss(torch.tensor([0, 0, 1]), cross_entropy).sum().backward()
-    moved = fusion.prototypes_mCD.grad.abs().sum(dim=2) > 0
+    moved = fusion.weight_mCD.grad.abs().sum(dim=2) > 0
     assert moved.tolist() == [[True, True, False], [True, False, False], [True, False, False]]
 
 

@@ -36,6 +36,13 @@ def test_a_rule_that_needs_travelling_encoders_gets_them():
     assert "federation.encoders" not in one("fedprox").settings
 
 
+@pytest.mark.parametrize("method", ["pepsy", "fedmac", "clusmfl", "fedfeatgen", "mfcpl"])
+def test_a_method_that_shares_what_describes_features_averages_the_encoders(method):
+    assert one(method).settings["method.rule"] == "fedavg"
+    assert one(method).settings["federation.encoders"] == "shared"
+    assert one(f"{method}+lg").settings["method.rule"] == "lg"
+
+
 def test_remind_is_what_a_run_without_settings_is():
     assert Config.from_flat(one("remind").settings) == Config()
 

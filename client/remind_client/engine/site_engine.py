@@ -54,8 +54,8 @@ class SiteEngine:
         self.methods = methods_of(config)
         self.patients = SitePatients.of(name, cohort, config, secret)
         self.state = ModelState(self.patients, config, self.methods.rule, store, device)
-        self.evaluation = Evaluation(self.patients, self.model, self.methods.objective)
         self._support = Support(self.patients, self.state, config)
+        self.evaluation = Evaluation(self.patients, self.model, self.methods.objective, self._support.follow)
         self.work = WorkBuilder(self.patients, self.state, self._support, self.evaluation, config, self.methods, store)
 
     @property

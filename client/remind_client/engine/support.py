@@ -26,19 +26,25 @@ class Support:
         self.pool: TokenPool | None = None
 
     def update(self, routing: bool) -> None:
-        """Set the model's support: all training patients once the encoders are frozen (`routing`), before none.
+        """Set the model's support: all training patients once the encoders are frozen (`routing`), before none."""
+        if self._retrieves():
+            self._set(self._encode(self._patients.index[TRAIN], routing) if routing else None)
 
-        A model that compares with a fixed sample gets that in stage 1 too, encoded as the encoders are now.
+    def follow(self, routing: bool) -> None:
+        """Before a measurement in stage 1: give a model that compares its fixed sample, as the encoders are now.
+
+        They have moved since the last one; in stage 2 they are frozen.
         """
-        fusion = self._state.model.fusion
-        if type(fusion).set_support is FusionModel.set_support:
-            return
-        if routing or fusion.compares:
-            rows = self._patients.index[TRAIN]
-            self.pool = self._encode(rows if routing else self._sample(rows, fusion.compares), routing)
-        else:
-            self.pool = None
-        fusion.set_support(self.pool)
+        compares = self._state.model.fusion.compares
+        if compares and not routing and self._retrieves():
+            self._set(self._encode(self._sample(self._patients.index[TRAIN], compares), routing))
+
+    def _retrieves(self) -> bool:
+        return type(self._state.model.fusion).set_support is not FusionModel.set_support
+
+    def _set(self, pool: TokenPool | None) -> None:
+        self.pool = pool
+        self._state.model.fusion.set_support(pool)
 
     def _sample(self, rows: Integers, size: int) -> Integers:
         rng = np.random.default_rng(derive(self._seed, "compare", self._patients.site))

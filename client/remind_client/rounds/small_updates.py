@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.federation.blocks import SHARED
+from remind.fusion.base import FusionModel
+from remind.fusion.prototypes import PROTOTYPES
+from remind.methods import FUSION
 from remind.training.sampling import Step
 
 MOST = 2.0  # times an equal share among the minimum of patients, that one patient may have in a part's update
@@ -38,6 +41,12 @@ def blocks_below_minimum(
     pull_N = pulls(plan, len(group_N))
     reaching = {block: pull_N[_reaching(block, group_N, modalities)] for block in blocks}
     return frozenset(block for block, pull_P in reaching.items() if _below_minimum(pull_P, minimum))
+
+
+def prototypes_of(fusion: FusionModel) -> list[str]:
+    """Return the names in `SiteModel` of the parameters that follow the features of a class in a modality."""
+    own = [FUSION + name for name in fusion.by_class]
+    return own if fusion.prototypes is None else [*own, PROTOTYPES]
 
 
 def prototypes_below_minimum(

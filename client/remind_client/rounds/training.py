@@ -16,7 +16,6 @@ from remind.federation.held import encoders_rest
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
 from remind.federation.quantised import with_feedback
-from remind.fusion.prototypes import PROTOTYPES
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.objectives.base import Phase
 from remind.seeds import derive, seeded
@@ -26,7 +25,7 @@ from remind_client.engine.site_engine import SiteEngine
 from remind_client.ledger.spender import Spender
 from remind_client.rounds.answers import evaluations, require_finite
 from remind_client.rounds.releases import PrivateReleases
-from remind_client.rounds.small_updates import blocks_below_minimum, prototypes_below_minimum
+from remind_client.rounds.small_updates import blocks_below_minimum, prototypes_below_minimum, prototypes_of
 from remind_client.rounds.table_rows import Rows, rows_to_withhold, with_rows_as_received
 
 log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ class RoundTraining:
             raise UserError(
                 f"training has diverged: {wrong[0]} is not finite; lower the learning rate (train.lr, --lr)"
             )
-        partly = {PROTOTYPES, *rows}
+        partly = {*prototypes_of(self.engine.model.fusion), *rows}
         state, silent = self.engine.state, [n for n in names if n in partly or block_of(n) in work.withheld]
         sent, left = with_feedback(updates, state.kept, silent)
         state.kept |= left
@@ -165,8 +164,8 @@ class RoundTraining:
         self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork, rows: Rows
     ) -> Mapping[str, Tensor]:
         """Return the current tensors, except those of parts that too few patients changed: these as received."""
-        if PROTOTYPES in received:
-            received = {**received, PROTOTYPES: self._prototypes(task, buffer, received[PROTOTYPES], work)}
+        if names := [name for name in prototypes_of(self.engine.model.fusion) if name in received]:
+            received = {**received, **self._prototypes(task, buffer, {name: received[name] for name in names}, work)}
         if rows:
             received = with_rows_as_received(received, unpack(task.index, buffer), rows)
         if not work.withheld:
@@ -191,14 +190,14 @@ class RoundTraining:
             return {}
         return rows_to_withhold(work, self.engine.state.data, received.keys(), self.minimum)
 
-    def _prototypes(self, task: Task, buffer: Buffer, trained_mCD: Tensor, work: LocalWork) -> Tensor:
+    def _prototypes(self, task: Task, buffer: Buffer, trained: Received, work: LocalWork) -> Received:
         """Return the prototypes, those of too few patients as received."""
         cohort = self.engine.patients.cohort
         few_mC = prototypes_below_minimum(
             work.plan, cohort.label_N, cohort.presence_Nm, len(cohort.schema.classes), self.minimum
         )
-        as_received_mCD = unpack(task.index, buffer)[PROTOTYPES].to(trained_mCD)
-        return torch.where(torch.from_numpy(few_mC).to(trained_mCD.device).unsqueeze(2), as_received_mCD, trained_mCD)
+        before, few_mC1 = unpack(task.index, buffer), torch.from_numpy(few_mC).unsqueeze(2)
+        return {n: torch.where(few_mC1.to(t.device), before[n].to(t), t) for n, t in trained.items()}
 
 
 def begun(engine: SiteEngine, task: Task, buffer: Buffer, key: str) -> tuple[Received, LocalWork, Phase, bool]:

@@ -13,7 +13,8 @@ control variates of the sites that observe the group; with rates of their own (�
 Encoders that stay at a site have none. c and c_s restart at 0 with each stage, like the optimisers of other rules. What
 too few patients of a site move, it sends as if its gradient were still c_s.
 
-*Local steps are plain SGD*, whatever ``train.optimizer`` says: (θ − y_s)/(K·η) is a mean gradient under no other.
+*Local steps are plain SGD*, whatever ``train.optimizer`` says: (θ − y_s)/(K·η) is a mean gradient under no other. A
+step shrinks weights by ``train.lr`` · ``train.weight-decay``, as AdamW's does, although η is larger.
 """
 
 from collections.abc import Mapping
@@ -91,7 +92,7 @@ class Scaffold(Rule):
         groups = work.optimizer.param_groups
         factor = {p: group["factor"] for group in groups for p in group["params"]}
         faster = [{"params": group["params"], "factor": self._rate(group["factor"])} for group in groups]
-        optimizer = optimizer_of(self.config.train.model_copy(update={"optimizer": "sgd"}), faster)
+        optimizer = optimizer_of(self.config.train.model_copy(update=self._plain()), faster)
         named, before = work.named(), work.received()
         names = [n for n in work.travelling if named[n] in factor and self._trains(work, n)]
         own_c = self._own(work)
@@ -112,6 +113,13 @@ class Scaffold(Rule):
     def _rate(self, lr: float) -> float:
         """Return η, where the other rules' learning rate is `lr`."""
         return lr * self.options.lr / self.config.train.lr if self.options.lr else lr
+
+    def _plain(self) -> dict[str, object]:
+        """Return the settings of plain SGD; weights decay by as much per step as with the other rules' rate."""
+        decay = self.config.train.weight_decay
+        if self.options.lr:
+            decay *= self.config.train.lr / self.options.lr
+        return {"optimizer": "sgd", "weight_decay": decay}
 
     def _trains(self, work: LocalWork, name: str) -> bool:
         return work.settings.only is None or work.settings.only(name)
