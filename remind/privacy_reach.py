@@ -22,6 +22,7 @@ from remind.training.schedule import learning_rate
 from remind.training.site_model import fusion_of
 
 LEAST = 0.05  # set by hand, between runs on the heart cohort that learned and runs that did not (docs/privacy.md)
+FASTEST = 0.05  # learning rate above which none is proposed; set by hand
 
 
 def reach(config: Config, numbers: int, patients: Sequence[int]) -> float:
@@ -67,7 +68,7 @@ def warnings(config: Config, schema: CohortSchema, patients: Sequence[int]) -> l
         return []
     train, faster = config.train, 2 * LEAST / max(found, 1e-12)
     settings = ["more patients per step (train.batch)", "more rounds", "a smaller model (model.width, model.experts)"]
-    if faster * train.lr <= 0.05:
+    if faster * train.lr <= FASTEST:
         settings.insert(0, f"train.lr and train.routing-lr of {faster:.2g} times as much")
     return [
         f"privacy.mode = {config.privacy.mode!r}: with these settings noise leaves almost nothing to learn (reach "

@@ -1,6 +1,8 @@
 """What a run will cost, before it begins: by hand, by Opacus, and as the ledger says afterwards."""
 
+import re
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +114,20 @@ def test_remind_config_says_what_each_protection_hides_and_what_these_settings_c
     plan = plan_of(config(JOINT, noise=5.0), [5])
     assert plan is not None
     assert all(f"# {line}" in done.stdout for line in plan.lines())
+
+
+def test_the_document_says_when_to_choose_a_protection_as_remind_config_does():
+    text = (Path(__file__).parents[1] / "docs" / "privacy.md").read_text("utf-8")
+    table = text.split("## Which protection hides what")[1].split("\n## ")[0]
+    head, _, *rows = [line for line in table.splitlines() if line.startswith("|")]
+    found = [dict(zip(cells(head), cells(row), strict=True)) for row in rows]
+    name = re.compile(r'^none$|minimum_patients|federation\.secure-aggregation|privacy\.mode = "\w+"')
+    told = [(name.search(each.setting)[0], each.choose) for each in PROTECTIONS]
+    assert [(name.search(row["protection"])[0], row["choose it if"]) for row in found] == told
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip().replace("`", "") for cell in row.strip("|").split("|")]
 
 
 def test_remind_config_alone_prints_the_defaults():

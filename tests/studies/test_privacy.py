@@ -47,16 +47,74 @@ def test_runs_without_a_guarantee_are_trained_once():
     assert len(keys) == 1
 
 
-def test_settings_differ_in_rounds_rate_learning_rate_and_size():
-    of, found = panels(**{"train.batch": 8, "train.warmup-rounds": 4})
+def tried(mode, study="privacy", **changes):
+    """Configs of what the panel of settings tries with a mode, by name without the mode; "" is the mode as given."""
+    of, found = panels(study, **changes)
     arms = {arm.name: found[SETTINGS].cell(arm, of.common, 0).config for arm in found[SETTINGS].arms}
-    whole = arms["site"]
-    assert arms["site, rate × 4"].train.batch == 4 * whole.train.batch
-    assert arms["site, lr × 10"].train.lr == pytest.approx(10 * whole.train.lr)
-    assert arms["site, lr × 10"].federation.max_update == pytest.approx(10 * whole.federation.max_update)
-    assert arms["site, half the rounds, rate × 4, lr × 10"].train.warmup_rounds == 2
-    assert arms["site, D = 16 and E = 4, rate × 4, lr × 10"].model.width == 16
     assert {c.privacy.epsilon for name, c in arms.items() if name != PLAIN} == {8.0}
+    assert len({str(config.flat()) for config in arms.values()}) == len(arms), "no run is trained for nothing"
+    return {name.removeprefix(mode).removeprefix(", "): c for name, c in arms.items() if name.startswith(mode)}
+
+
+def differing(config, whole):
+    """What a setting changes, as factors where it was a number above 0 before."""
+    pairs = {key: (value, whole.flat()[key]) for key, value in config.flat().items() if value != whole.flat()[key]}
+    return {k: pytest.approx(v / w) if isinstance(v, int | float) and w else v for k, (v, w) in pairs.items()}
+
+
+FASTER = {"train.lr": 10, "train.routing-lr": 10, "federation.max-update": 10}
+HALF, TWICE = ({"train.warmup-rounds": f, "train.routing-rounds": f} for f in (0.5, 2))
+
+
+def test_settings_differ_in_rates_rounds_weights_and_size():
+    changes = {"train.batch": 8, "train.warmup-rounds": 4, "train.routing-rounds": 2, "model.width": 8}
+    found = tried("site", **changes)
+    more = FASTER | {"train.batch": 4}
+    expected = {
+        "": {},
+        "lr × 10": FASTER,
+        "rate × 4, lr × 10": more,
+        "half the rounds, rate × 4, lr × 10": more | HALF,
+        "twice the rounds, lr × 10": FASTER | TWICE,
+        "D = 16 and E = 4, rate × 4, lr × 10": more | {"model.width": 2},
+        "uniform λ and r_max = 4, rate × 4, lr × 10": more | {"dro.initial": "uniform", "privacy.r-max": 4},
+    }
+    assert {name: differing(config, found[""]) for name, config in found.items()} == expected
+    found = tried("joint", **changes)
+    expected = {
+        "": {},
+        "lr × 10": FASTER,
+        "rate ÷ 4, lr × 10": FASTER | {"privacy.rate": 0.25},
+        "half the rounds, lr × 10": FASTER | HALF,
+        "twice the rounds, lr × 10": FASTER | TWICE,
+        "D = 16 and E = 4, lr × 10": FASTER | {"model.width": 2},
+        "uniform λ and r_max = 4, lr × 10": FASTER | {"dro.initial": "uniform", "privacy.r-max": 4},
+    }
+    assert {name: differing(config, found[""]) for name, config in found.items()} == expected
+
+
+def test_learning_rates_that_are_high_already_stay():
+    found = tried("joint", "privacy(r-max = '')", **{"train.lr": 0.01, "model.width": 16, "model.experts": 4})
+    assert list(found) == ["", "rate ÷ 4", "half the rounds", "twice the rounds"], "nor a small model, nor weights"
+    assert {config.train.lr for config in found.values()} == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "rate"),
+    [
+        ({"privacy.rate": 0.2}, "rate × 4", 0.8),
+        ({"privacy.rate": 0.5}, "rate ÷ 4", 0.125),
+        ({"train.batch": 0}, "rate ÷ 4", 0.25),
+    ],
+)
+def test_no_rate_above_1(given, named, rate):
+    guarantee = {"privacy.mode": "site", "evaluation.calibration": "none"} if "privacy.rate" in given else {}
+    found = tried("site", **guarantee, **given)
+    assert [name for name in found if name.startswith("rate")] == [f"{named}, lr × 10"]
+    assert found[f"{named}, lr × 10"].privacy.rate == pytest.approx(rate)
+
+
+def test_without_a_panel_of_settings():
     _, without = panels("privacy(settings = false, r-max = '')")
     assert list(without) == ["ε = 8", "ε = 3", "ε = 1"]
 

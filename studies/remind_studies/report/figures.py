@@ -106,20 +106,25 @@ def trace_plot(view: PanelView) -> Picture | None:
     return Picture(inline(f"{view.key}-t", title, words, draw_traces, charts, routing), caption)
 
 
-def sweep_plot(views: Sequence[PanelView]) -> Picture | None:
-    """Plot the study's measure over its tables."""
-    found, looks = sweeps(views)
+def sweep_plots(views: Sequence[PanelView]) -> list[Picture]:
+    """Plot the study's measure over its tables, and the score of all patients where it is another."""
+    measures = dict.fromkeys((views[0].results.measure, "overall")) if views else ()
+    plotted = (_sweep_plot(views, measure) for measure in measures)
+    return [picture for picture in plotted if picture is not None]
+
+
+def _sweep_plot(views: Sequence[PanelView], measure: str) -> Picture | None:
+    found, looks = sweeps(views, measure)
     if not found:
         return None
-    results = views[0].results
-    what = f"{views[0].metric_name}, {views[0].measure_name(results.measure)}"
+    what = f"{views[0].metric_name}, {views[0].measure_name(measure)}"
     words = _sentences(
         (f"{sweep.title} {value}".strip(), [(arm, _mean(ones[i])) for arm, ones in sweep.dots.items()])
         for sweep in found
         for i, value in enumerate(sweep.values)
     )
     caption = f"{what}, in every table of the study, with 95 % intervals."
-    return Picture(inline("sweep", caption, words, draw_sweeps, found, looks, what), caption)
+    return Picture(inline(f"sweep-{measure}", caption, words, draw_sweeps, found, looks, what), caption)
 
 
 def _drawn(view: PanelView) -> list[str]:

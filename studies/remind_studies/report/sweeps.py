@@ -14,8 +14,8 @@ LETTERS = 24  # of a name on an axis
 FEWEST_SHARED = 2  # arms that tables have in common, for them to be points of one line
 
 
-def sweeps(views: Sequence[PanelView]) -> tuple[list[Sweep], Mapping[str, Look]]:
-    """Return sweeps over the panels if these have the same arms, else one per panel over its arms.
+def sweeps(views: Sequence[PanelView], measure: str) -> tuple[list[Sweep], Mapping[str, Look]]:
+    """Return sweeps of a measure over the panels if these have the same arms, else one per panel over its arms.
 
     Returns
     -------
@@ -24,17 +24,17 @@ def sweeps(views: Sequence[PanelView]) -> tuple[list[Sweep], Mapping[str, Look]]
     looks
         How to draw their arms, or the one nameless line if the arms vary.
     """
-    scored = [view for view in views if view.first(view.arms, view.results.measure)]
+    scored = [view for view in views if view.first(view.arms, measure)]
     if len(scored) < 2:
         return [], {}
     shared = [arm for arm in scored[0].arms if all(arm in view.arms for view in scored)]
     if len(shared) >= FEWEST_SHARED:
-        return _over_panels(scored, shared), {arm: scored[0].looks[arm] for arm in shared}
+        return _over_panels(scored, measure, shared), {arm: scored[0].looks[arm] for arm in shared}
     look = Look(OWN, "o", "-", own=True)
-    return [_over_arms(view) for view in scored], {"": look}
+    return [_over_arms(view, measure) for view in scored], {"": look}
 
 
-def _over_panels(views: Sequence[PanelView], arms: Sequence[str]) -> list[Sweep]:
+def _over_panels(views: Sequence[PanelView], measure: str, arms: Sequence[str]) -> list[Sweep]:
     """Return sweeps: panels named ``setting = number`` are points of that setting's line, others stand side by side."""
     of_setting: dict[str, list[tuple[str, PanelView]]] = {}
     for view in views:
@@ -43,18 +43,20 @@ def _over_panels(views: Sequence[PanelView], arms: Sequence[str]) -> list[Sweep]
     lines = {name: found for name, found in of_setting.items() if name and len(found) > 1}
     lined = {view.key for found in lines.values() for _, view in found}
     rest = [(view.panel.name, view) for view in views if view.key not in lined]
-    found = [_sweep(name, sorted(points, key=lambda p: float(p[0])), arms, True) for name, points in lines.items()]
-    return [*found, _sweep("", rest, arms, False)] if rest else found
+    ordered = {name: sorted(points, key=lambda p: float(p[0])) for name, points in lines.items()}
+    found = [_sweep(name, points, measure, arms, True) for name, points in ordered.items()]
+    return [*found, _sweep("", rest, measure, arms, False)] if rest else found
 
 
-def _sweep(title: str, points: Sequence[tuple[str, PanelView]], arms: Sequence[str], ordered: bool) -> Sweep:
-    dots = {arm: [_dot(view.summary(arm, view.results.measure)) for _, view in points] for arm in arms}
+def _sweep(
+    title: str, points: Sequence[tuple[str, PanelView]], measure: str, arms: Sequence[str], ordered: bool
+) -> Sweep:
+    dots = {arm: [_dot(view.summary(arm, measure)) for _, view in points] for arm in arms}
     return Sweep(title, [wrapped(name, LETTERS) for name, _ in points], ordered, dots)
 
 
-def _over_arms(view: PanelView) -> Sweep:
+def _over_arms(view: PanelView, measure: str) -> Sweep:
     """Return the sweeps of one panel's rows; rows named ``setting = number`` are points of a line."""
-    measure = view.results.measure
     matches = {arm: NUMBERED.fullmatch(arm) for arm in view.arms}
     numbers = {arm: float(match["value"]) for arm, match in matches.items() if match}
     settings = {match["setting"] if match else None for match in matches.values()}

@@ -58,7 +58,7 @@ def render(results: Results) -> str:
         answer=overall(answers),
         panels=chapters,
         overview=overview(answers),
-        sweep=figures.sweep_plot([one.view for one in chapters]),
+        sweeps=figures.sweep_plots([one.view for one in chapters]),
         costs=tables.costs(results),
         setting_arms=_setting_arms(results),
         level=LEVEL,

@@ -1,12 +1,12 @@
 """Study `privacy`: what a guarantee costs in scores, and with which settings it costs least."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 from typing_extensions import override
 
-from remind.config import Config, Scalar
+from remind.config import Scalar
 from remind.errors import UserError
 from remind.methods import methods_of
 from remind.metrics.scores import EVERY
@@ -14,15 +14,13 @@ from remind.registry import Options
 from remind.training.private.admission import require_given_scales
 from remind_studies.cells.cell import PLACES, CellResult
 from remind_studies.studies.private import NONE, guaranteed, modes, unprotected
+from remind_studies.studies.private_settings import WEIGHTED, changes
 from remind_studies.studies.variants import config_of, listed
 from remind_studies.study import Panel, Request, Settings, Study, registry
 from remind_studies.tuning import judge_all
 
 SETTINGS = "settings"
 PLAIN = "no guarantee"  # in reports: "none reaches .9" would be read as "no method does"
-SMALL: Settings = {"model.width": 16, "model.experts": 4}
-DRAWN, FASTER = 4, 10  # factors of patients in a step, and of learning rates
-WEIGHTED: Settings = {"dro.initial": "uniform"}  # λ with which rare groups weigh more than others
 
 
 class PrivacyOptions(Options):
@@ -33,7 +31,9 @@ class PrivacyOptions(Options):
     parts: str = Field(
         "", description="also train these parts alone, as rule adapt names them: head+groups is a cheap adaptation"
     )
-    settings: bool = Field(True, description="whether to seek better settings")
+    settings: bool = Field(
+        True, description="whether to seek better settings: learning and sampling rate, rounds, r_max, size"
+    )
 
 
 @registry.register(
@@ -57,7 +57,7 @@ class Privacy(Study):
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
         epsilons = self._positive("epsilon", self.options.epsilon)
-        caps = self._positive("r-max", self.options.r_max) if self.options.r_max else ()
+        caps = self._caps()
         found = [self._panel(request, f"ε = {e:g}", f"a guarantee of ε = {e:g}", e, {}, {}) for e in epsilons]
         for cap in caps:
             title = f"uniform λ, weights of at most {cap:g}, ε = {epsilons[0]:g}"
@@ -126,16 +126,19 @@ class Privacy(Study):
         return Panel(name, title, tuple(arms), clients=request.clients, runner="private", reference=PLAIN)
 
     def _settings(self, request: Request, epsilon: float) -> Panel:
-        """Compare each mode as configured with changes of rounds, rate, learning rate and size, alone and together."""
+        """Compare each mode as configured with changes of learning rate, rate, rounds, size and weights."""
         arms = [request.main.but(PLAIN, unprotected())]
         for mode in modes(_hospitals(request)):
             whole = request.main.but(mode, guaranteed(mode, epsilon))
             arms += [
                 whole,
-                *(whole.but(f"{mode}, {name}", changes) for name, changes in _changes(config_of(request, whole))),
+                *(whole.but(f"{mode}, {name}", new) for name, new in changes(config_of(request, whole), self._caps())),
             ]
         title = f"settings for ε = {epsilon:g}"
         return Panel(SETTINGS, title, tuple(arms), clients=request.clients, runner="private", reference=PLAIN)
+
+    def _caps(self) -> tuple[float, ...]:
+        return self._positive("r-max", self.options.r_max) if self.options.r_max else ()
 
     def _positive(self, option: str, text: str) -> tuple[float, ...]:
         values = listed(text, float, option)
@@ -146,29 +149,6 @@ class Privacy(Study):
 
 def _hospitals(request: Request) -> int:
     return request.clients or len(set(() if request.cohort.site_N is None else request.cohort.site_N.tolist()))
-
-
-def _changes(config: Config) -> Iterator[tuple[str, Settings]]:
-    """Yield what is tried besides the configured settings."""
-    train = config.train
-    by_batch = train.batch and not config.privacy.rate and config.privacy.mode != "joint"  # joint: all in every step
-    larger: dict[str, Scalar] = {"train.batch": DRAWN * train.batch} if by_batch else {}
-    also = "rate × 4, " if larger else ""
-    faster: dict[str, Scalar] = {
-        "train.lr": FASTER * train.lr,
-        "train.routing-lr": FASTER * train.routing_lr,
-        "federation.max-update": FASTER * config.federation.max_update,  # steps are as much longer
-    }
-    fewer: dict[str, Scalar] = {
-        "train.warmup-rounds": (train.warmup_rounds + 1) // 2,
-        "train.routing-rounds": (train.routing_rounds + 1) // 2,
-    }
-    yield "lr × 10", faster
-    if larger:
-        yield "rate × 4", larger
-        yield "rate × 4, lr × 10", {**larger, **faster}
-    yield f"half the rounds, {also}lr × 10", {**fewer, **larger, **faster}
-    yield f"D = 16 and E = 4, {also}lr × 10", {**SMALL, **larger, **faster}
 
 
 def _pair(key: str, value: Scalar) -> str:

@@ -53,7 +53,7 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
 
 def test_every_picture_is_told_to_those_who_hear_it(page):
     pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(pictures) == 1 + len(PANELS) * 3  # the sweep; forest, groups and training of each panel
+    assert len(pictures) == 2 + len(PANELS) * 3  # the sweeps; forest, groups and training of each panel
     assert all(attributes["role"] == "img" for attributes in pictures)
     assert [tag for tag, _ in page.elements].count("figcaption") == len(pictures)
 

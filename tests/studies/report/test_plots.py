@@ -89,7 +89,7 @@ def test_traces_only_of_the_reference():
 
 def test_panels_of_one_setting_are_a_line_in_the_order_of_its_values():
     results = study(panels=(*SITES, ("hide ecg", "80 % of ecg hidden")))
-    found, arms = sweeps(views(results))
+    found, arms = sweeps(views(results), results.measure)
     assert [(sweep.title, list(sweep.values), sweep.ordered) for sweep in found] == [
         ("sites", ["2", "5", "10", "50"], True),
         ("", ["hide ecg"], False),
@@ -101,14 +101,14 @@ def test_panels_of_one_setting_are_a_line_in_the_order_of_its_values():
 
 
 def test_modalities_that_end_in_numbers_are_no_line():
-    found, _ = sweeps(views(study(panels=(("M1", "M1 hidden"), ("M2", "M2 hidden")))))
+    found, _ = sweeps(views(study(panels=(("M1", "M1 hidden"), ("M2", "M2 hidden")))), "overall")
     assert [sweep.ordered for sweep in found] == [False]
 
 
 def test_panels_of_different_arms_are_a_chart_each():
     panels = (("gamma", "step γ"), ("missing", "B_k"))
     arms = {"gamma": ("γ = 0.1", "γ = 0.02", "γ = 1"), "missing": ("B_k learned", "B_k zero")}
-    found, _ = sweeps(views(study(panels=panels, arms_of=arms)))
+    found, _ = sweeps(views(study(panels=panels, arms_of=arms)), "overall")
     assert [list(sweep.values) for sweep in found] == [
         ["γ = 0.02", "γ = 0.1\n(reference)", "γ = 1"],
         ["B_k learned\n(reference)", "B_k zero"],
@@ -117,14 +117,37 @@ def test_panels_of_different_arms_are_a_chart_each():
 
 
 def test_one_panel_or_none_with_scores_is_no_sweep():
-    assert figures.sweep_plot(views(study())) is None
-    assert figures.sweep_plot(views(study(panels=SITES, gone=1.0))) is None
+    assert figures.sweep_plots(views(study())) == []
+    assert figures.sweep_plots(views(study(panels=SITES, gone=1.0))) == []
+    assert figures.sweep_plots([]) == []
+
+
+def test_sweeps_are_drawn_of_the_tail_and_of_all_patients():
+    """Each with its own means: what is drawn of the tail is not what is drawn of all."""
+    results = study(panels=SITES)
+    means = {
+        measure: [
+            next(s.mean for s in panel.summaries if (s.arm, s.measure, s.metric) == ("remind", measure, "auroc"))
+            for panel in results.panels
+        ]
+        for measure in ("mean_tail", "overall")
+    }
+    assert means["mean_tail"] != means["overall"]
+    pictures = figures.sweep_plots(views(results))
+    assert [picture.caption.split(",")[1].strip() for picture in pictures] == ["mean of tail groups", "all patients"]
+    for picture, measure in zip(pictures, means, strict=True):
+        told = "".join(ElementTree.fromstring(picture.svg).find("desc").itertext())
+        for panel, mean in zip(results.panels, means[measure], strict=True):
+            place = f"sites {panel.name.removeprefix('sites = ')}: "
+            assert f"remind {number(mean)}" in told.split(place)[1].split(";")[0]
+    of_all = results.model_copy(update={"measure": "overall"})
+    assert len(figures.sweep_plots(views(of_all))) == 1
 
 
 def test_names_that_plots_would_trip_over():
     """An underscore hides a label from legends, a control character is not XML."""
     results = study(arms=("_a", "b\x0bc", "remind"), anchors=(), reference="remind", panels=SITES)
-    pictures = [figures.sweep_plot(views(results)), figures.group_plot(views(results)[0])]
+    pictures = [*figures.sweep_plots(views(results)), figures.group_plot(views(results)[0])]
     for picture in pictures:
         words = [word.strip("\u200b") for word in texts(picture.svg)]
         assert {"_a", "bc", "remind"} <= set(words)
