@@ -137,7 +137,7 @@ class Joint(Week):
         until((site.folder / "stopped").is_file, f"{name} stands still: {site.log.read_text()[-2000:]}", 240)
 
     def let_go(self, name: str) -> None:
-        """Let it go on."""
+        """Let it continue."""
         (self.sites[name].folder / "stopped").unlink()
 
     def kill(self, name: str) -> None:
