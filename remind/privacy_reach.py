@@ -70,10 +70,11 @@ def warnings(config: Config, schema: CohortSchema, patients: Sequence[int]) -> l
     settings = ["more patients per step (train.batch)", "more rounds", "a smaller model (model.width, model.experts)"]
     if faster * train.lr <= FASTEST:
         settings.insert(0, f"train.lr and train.routing-lr of {faster:.2g} times as much")
+    preset = "private" if config.privacy.mode == "site" else f"private-{config.privacy.mode}"
     return [
         f"privacy.mode = {config.privacy.mode!r}: with these settings noise leaves almost nothing to learn (reach "
         f"{found:.1g}, wanted: {LEAST:g}; docs/privacy.md), and epsilon would be spent on it. Try "
-        f"{', '.join(settings)}, or the settings of the preset private; at last a larger privacy.epsilon"
+        f"{', '.join(settings)}, or the settings of the preset {preset}; at last a larger privacy.epsilon"
     ]
 
 

@@ -52,6 +52,9 @@ def test_a_run_that_cannot_learn_is_told_which_setting_to_change():
     (text,) = warnings(config_of(SITE), schema, [200] * 4)
     assert "noise leaves almost nothing to learn" in text
     assert all(setting in text for setting in ("train.lr", "train.batch", "model.width", "preset private", "epsilon"))
+    (of_joint,) = warnings(config_of(JOINT), schema, [200] * 4)
+    assert "settings of the preset private;" in text
+    assert "settings of the preset private-joint;" in of_joint
     assert warnings(config_of(SITE, SMALL), schema, [200] * 4) == []
     assert reach(config_of(SITE, SMALL), numbers_of(config_of(SITE, SMALL), schema), [200] * 4) > LEAST
     assert warnings(Config(), schema, [200] * 4) == []

@@ -170,26 +170,12 @@ HOSPITAL: dict[tuple[str, ...], bool] = {
     ("remind-site", "ledger"): False,
 }
 # Exit codes beside 0 that are right here: nobody serves the consortium, and the name of the coordinator leads nowhere.
-_JOINT = (
-    'privacy.mode="joint"',
-    "privacy.epsilon=8.0",
-    "federation.secure-aggregation=true",
-    'federation.encoders="shared"',
-    "train.local-steps=1",
-    "train.warmup-rounds=40",
-    "train.routing-rounds=20",
-    "train.lr=0.005",
-    "train.routing-lr=0.005",
-    'evaluation.calibration="none"',
-    'synthetic.standardise="given"',
-    'synthetic.kinds="table, table, table, table"',
-)
 CODES = {
     ("remind", "consortium", "check"): (0, 10),
     ("remind-site", "check"): (0, 10, 11),
     # Under secure aggregation a combination of one or two hospitals is never trained: exit code 3.
     ("remind", "simulate", "--num-clients", "5", "-c", "federation.secure-aggregation=true"): (0, 3),
-    ("remind", "simulate", "--num-clients", "5", "-c", " ".join(_JOINT)): (0, 3),
+    ("remind", "simulate", "--num-clients", "5", "-c", "private-joint"): (0, 3),
 }
 # Ports of health pages and of Flower may be taken on this machine: where the numbers stand after these commands.
 PORTS = {

@@ -11,6 +11,7 @@ from remind.encoders.base import map_shapes
 from remind.methods import methods_of
 from remind.training.outcome_check import check_outcome
 from remind_server.simulation.flwr_pairs import read_pairs
+from remind_studies.studies.private import guaranteed
 
 PRESETS = Path(__file__).parents[3] / "simulation" / "presets"
 PAPER = {  # algorithm §2: D, E, batch, lr, weight decay, seeds, epochs
@@ -26,7 +27,8 @@ def read(name):
 
 
 def test_there_is_no_preset_that_is_not_tested():
-    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "recommended", "private", "segmentation"}
+    tested = {*PAPER, "paper", "recommended", "private", "private-joint", "segmentation"}
+    assert {path.stem for path in PRESETS.glob("*.toml")} == tested
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -102,6 +104,16 @@ def test_the_preset_for_private_runs_has_a_small_model_that_learns_fast():
         "privacy.mode": "site",
     }
     methods_of(private)  # they go together
+
+
+def test_the_preset_for_noise_that_hospitals_share_is_what_the_study_of_privacy_runs():
+    """With the learning rates and sizes of the preset for one hospital's noise, as its row in docs/privacy.md."""
+    joint, _ = read("private-joint")
+    private, _ = read("private")
+    small = ("model.width", "model.experts", "train.lr", "train.routing-lr")
+    shared = {key: private.flat()[key] for key in small}
+    assert joint == Config.from_flat({**shared, **guaranteed("joint", 8.0)})
+    methods_of(joint)  # they go together
 
 
 def test_the_preset_for_masks_has_an_encoder_with_feature_maps():
