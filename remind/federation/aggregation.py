@@ -98,11 +98,12 @@ def add_scaled(whole: Tensor, part: Tensor, weight: float) -> None:
 
 
 def is_as_sent(reply: Tensor, sent: Tensor) -> bool:
-    """Return whether a site sends back what it received, and so tells nothing."""
-    return torch.equal(reply.to(sent.dtype), sent)
+    """Return whether a site sends back what it received, and so tells nothing; numbers were rounded on the way."""
+    return torch.equal(reply, sent.to(reply.dtype))
 
 
-Merge = Callable[[str, Sequence[Tensor], Tensor], Tensor]
+Told = tuple[Tensor, Tensor]  # what a site sent, and what it had received
+Merge = Callable[[str, Sequence[Told], Tensor], Tensor]
 
 
 class Merging(BlockAverage):
@@ -115,25 +116,31 @@ class Merging(BlockAverage):
     merges
         Whether a tensor, by name, is merged.
     merge
-        Name, replies and value before → the new value. A site that sends what it received says nothing.
+        Name, replies and value before → the new value. Each reply comes with what the site had received; a site that
+        sends just that says nothing.
     """
 
     def __init__(self, others: BlockAverage, merges: Callable[[str], bool], merge: Merge) -> None:
         super().__init__()
         self._others, self._merges, self._merge = others, merges, merge
-        self._replies: dict[str, list[Tensor]] = {}
+        self._replies: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
 
     @override
     def take(self, reply: Reply) -> None:
         averaged = {name: tensor for name, tensor in reply.tensors.items() if not self._merges(name)}
         self._others.take(replace(reply, tensors=averaged))
         for name in reply.tensors.keys() - averaged.keys():
-            if reply.sent is None or not is_as_sent(reply.tensors[name], reply.sent[name]):
-                self._replies.setdefault(name, []).append(reply.tensors[name])
+            told, sent = reply.tensors[name], None if reply.sent is None else reply.sent[name]
+            if sent is None or not is_as_sent(told, sent):
+                self._replies.setdefault(name, []).append((told, sent))
 
     @override
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        merged = {n: self._merge(n, replies, tensors[n]) for n, replies in self._replies.items() if n in tensors}
+        merged = {}
+        for name, replies in self._replies.items():
+            if (before := tensors.get(name)) is not None:
+                told = [(reply, before if sent is None else sent) for reply, sent in replies]
+                merged[name] = self._merge(name, told, before)
         return self._others.average(tensors) | merged
 
     @override

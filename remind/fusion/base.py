@@ -10,7 +10,7 @@ E experts, C classes, G groups.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Self
@@ -283,7 +283,12 @@ class FusionModel(nn.Module, ABC):
         Methods that retrieve use it so that a patient never retrieves its own hidden tokens.
         """
 
-    def gather(self, patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]], least: int) -> None:
+    def gather(
+        self,
+        patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]],
+        least: int,
+        received: Mapping[str, Tensor],
+    ) -> None:
         """Fill the parameters of `merged` at a site, after the steps of a round.
 
         Parameters
@@ -292,11 +297,24 @@ class FusionModel(nn.Module, ABC):
             Batches of the site's training patients: tokens as `fuse` receives them, presence (B, m), labels (B,).
         least
             The site's minimum count: every published value must be about at least this many patients.
+        received
+            The values of `merged` before the steps, as the site received them; without those that it did not receive.
         """
 
     @classmethod
-    def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
-        """Return the new value of a parameter of `merged`, from the sites' replies and its previous value."""
+    def merge(cls, name: str, replies: Sequence[tuple[Tensor, Tensor]], before: Tensor) -> Tensor:
+        """Return the new value of a parameter of `merged`.
+
+        Parameters
+        ----------
+        name
+            Of the parameter.
+        replies
+            What each site sent, and what it had received: the same numbers as `before` but under a rule with a model
+            for each site. Sites that sent back all of what they received are not among them.
+        before
+            The previous value.
+        """
         raise TypeError(f"{cls.__name__} has no parameters to merge: {name}")
 
     @classmethod

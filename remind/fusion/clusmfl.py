@@ -20,7 +20,7 @@ one, or with more centres of a modality and label than half the pool, so that a 
 Shapes: B patients, m modalities, D width, C classes, P centres in the pool.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -148,7 +148,12 @@ class ClusMFL(FusionModel):
 
     @override
     @torch.no_grad()
-    def gather(self, patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]], least: int) -> None:
+    def gather(
+        self,
+        patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]],
+        least: int,
+        received: Mapping[str, Tensor],
+    ) -> None:
         """Replace the pool with the centres of this hospital."""
         parts = [(modality_means(seen), presence_Bm, label_B) for seen, presence_Bm, label_B in patients]
         self.pool_mCPD.zero_()
@@ -163,11 +168,11 @@ class ClusMFL(FusionModel):
 
     @classmethod
     @override
-    def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
+    def merge(cls, name: str, replies: Sequence[tuple[Tensor, Tensor]], before: Tensor) -> Tensor:
         """Return the centres of all hospitals; the previous ones for a modality and label that no hospital sent."""
         merged_mCPD = before.clone()
         for place in ((i, c) for i in range(before.shape[0]) for c in range(before.shape[1])):
-            sent_KD = torch.cat([_filled(reply_mCPD[place]) for reply_mCPD in replies])
+            sent_KD = torch.cat([_filled(reply_mCPD[place]) for reply_mCPD, _ in replies])
             if len(sent_KD) > before.shape[2]:
                 sent_KD = centres(sent_KD.double(), before.shape[2]).to(sent_KD)
             if len(sent_KD):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage, Merging
 
 SHAPES = {
     "fusion.head.weight": (2, 3),
@@ -85,3 +85,20 @@ def test_replies_are_not_changed_nor_kept():
     tensor.zero_()
     found = average.apply({"fusion.head.weight": tensor})["fusion.head.weight"]
     assert torch.equal(found, torch.full((2, 3), 2.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_site_that_sends_back_what_it_received_tells_nothing_to_merge(dtype):
+    """Numbers are rounded on the way; what another site tells comes with what that site had received."""
+    before = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    told = []
+    combiner = Merging(BlockAverage(), lambda name: name == "fusion.pool", lambda n, r, b: told.extend(r) or b + 1)
+    assert combiner.average({"fusion.pool": before}) == {}
+    combiner.add({"fusion.pool": before.to(dtype)}, {"shared": 1.0}, sent={"fusion.pool": before})
+    assert combiner.average({"fusion.pool": before}) == {}
+    other = {"fusion.pool": before + 2}
+    combiner.add({"fusion.pool": (before + 3).to(dtype)}, {"shared": 1.0}, sent=other)
+    assert torch.equal(combiner.average({"fusion.pool": before})["fusion.pool"], before + 1)
+    [(reply, sent)] = told
+    assert torch.equal(reply, (before + 3).to(dtype))
+    assert sent is other["fusion.pool"]

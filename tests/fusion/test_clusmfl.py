@@ -111,7 +111,7 @@ def gathered(least, options="pool = 6, least = 3"):
     of = context()
     fusion, batch = model("clusmfl", of, options=options).double(), patients(of, (5, 7, 6, 3) * 30, dtype=torch.float64)
     label = torch.arange(120) % 4 % CLASSES
-    fusion.gather([(fusion.seen(p.tokens, p.presence), p.presence, y) for p, y in halves(batch, label)], least)
+    fusion.gather([(fusion.seen(p.tokens, p.presence), p.presence, y) for p, y in halves(batch, label)], least, {})
     return fusion, batch, label
 
 
@@ -135,7 +135,7 @@ def test_a_longer_centre_than_a_site_may_tell_is_shortened_in_its_direction():
     of = context()
     fusion, batch = model("clusmfl", of, options="pool = 6, least = 3").double(), patients(of, (7,) * 40)
     tokens, label = [100 * t.double() for t in batch.tokens], torch.zeros(40, dtype=torch.long)
-    fusion.gather([(tokens, batch.presence, label)], 1)
+    fusion.gather([(tokens, batch.presence, label)], 1, {})
     for i, z in enumerate(tokens):
         raw = centres(z.mean(dim=1), 3, 3)
         found = fusion.pool_mCPD[i, 0, : len(raw)]
@@ -154,7 +154,7 @@ def test_what_a_site_tells_within_the_bound_leaves_the_pool_within_it():
     honest = before.clone()
     honest[0, 0, :2] = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
     assert ClusMFL.beyond("pool_mCPD", told) == ""
-    pool = ClusMFL.merge("pool_mCPD", [honest, told, honest], before)
+    pool = ClusMFL.merge("pool_mCPD", [(reply, before) for reply in (honest, told, honest)], before)
     assert (pool.square().mean(dim=3).sqrt() <= MOST_RMS).all()
     told[0, 0, 2] = 1.0
     assert "3 centres" in (ClusMFL.beyond("pool_mCPD", told) or "")
@@ -171,10 +171,10 @@ def test_the_pool_is_everybodys_centres_and_forgets_nobody_who_is_silent():
     one, other = torch.zeros_like(before), torch.zeros_like(before)
     one[0, 0, :2] = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
     other[0, 0, :1] = torch.tensor([[0, 0, 1.0]])
-    pool = ClusMFL.merge("pool_mCPD", [one, other], before)
+    pool = ClusMFL.merge("pool_mCPD", [(one, before), (other, before)], before)
     assert pool[0, 0].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]
     assert torch.equal(pool[0, 1], before[0, 1])
-    many = [torch.randn(before.shape, generator=torch.Generator().manual_seed(s)) for s in range(3)]
+    many = [(torch.randn(before.shape, generator=torch.Generator().manual_seed(s)), before) for s in range(3)]
     assert 1 <= int((ClusMFL.merge("pool_mCPD", many, before)[0, 0].abs().sum(dim=1) > 0).sum()) <= 4
 
 

@@ -7,8 +7,10 @@ import torch
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
-from remind.fusion.pepsy import matched
+from remind.federation.blocks import Unpacked
+from remind.fusion.pepsy import Pepsy, matched
 from remind.secure_settings import require_summable
+from remind.training.site_model import fusion_of
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE
@@ -96,8 +98,59 @@ def test_the_order_of_hospitals_does_not_matter_and_those_alike_change_nothing()
     torch.testing.assert_close(matched([before, before], before), before)
 
 
+def test_a_control_that_one_of_four_hospitals_tells_moves_as_far_as_that_hospital_moved_it():
+    """Control 3 is that of a rare pattern; the other hospitals, who have none of it, tell the others."""
+    before = rows(3)
+    common = [before + 0.01 * rows(s) for s in (4, 5, 6)]
+    rare = before[3:] + 0.01 * rows(7)[3:]
+    found = matched([*(own[:3] for own in common), rare], before)
+    torch.testing.assert_close(found[3:], rare)
+    torch.testing.assert_close(found[:3], torch.stack(common).mean(dim=0)[:3])
+    torch.testing.assert_close(matched([own[:3] for own in common], before)[3:], before[3:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_as_it_was_sent_is_not_told(dtype):
+    """Also if numbers are rounded on the way, and for the model that the hospital was sent, not the common one."""
+    before = rows(3).float()
+    sent = [before, before + 1]
+    replies = [one.to(dtype).clone() for one in sent]
+    replies[0][1] += 0.25
+    replies[1][2] += 0.25
+    found = Pepsy.merge("controls_NK", list(zip(replies, sent, strict=True)), before)
+    assert torch.equal(found[1], replies[0][1].float())
+    assert torch.equal(found[2], replies[1][2].float())
+    assert torch.equal(found[[0, 3]], before[[0, 3]])
+
+
+@pytest.mark.parametrize("least", [1, 3, 7])
+def test_a_hospital_tells_what_enough_of_its_patients_select(least):
+    fusion, batch = small(), patients(context(), GROUPS, dtype=torch.float64)
+    before = {"controls_NK": fusion.controls_NK.detach() + rows(8, 6, 16)}
+    moved = fusion.controls_NK.detach().clone()
+    number = [0] * 6
+    for b in range(len(GROUPS)):
+        h = [t[b].mean(dim=0) * batch.presence[b, i] for i, t in enumerate(batch.tokens)]
+        z = loop_perceptron(fusion.encode, torch.cat(h))
+        near = [float(torch.cosine_similarity(z, k, dim=0).detach()) for k in moved[:, :8]]
+        for n in sorted(range(6), key=lambda n: -near[n])[:2]:
+            number[n] += 1
+    halves = [batch.take([0, 1, 2]), batch.take([3, 4, 5])]
+    fusion.gather([(fusion.seen(p.tokens, p.presence), p.presence, LABEL[:3]) for p in halves], least, before)
+    for n in range(6):
+        assert torch.equal(fusion.controls_NK[n], moved[n] if number[n] >= least else before["controls_NK"][n])
+    assert least == 7 or sum(one >= least for one in number) > 0
+
+
+def test_a_hospital_that_receives_no_controls_keeps_its_own():
+    fusion, batch = small(), patients(context(), GROUPS, dtype=torch.float64)
+    own = fusion.controls_NK.detach().clone()
+    fusion.gather([(fusion.seen(batch.tokens, batch.presence), batch.presence, LABEL)], 100, {})
+    assert torch.equal(fusion.controls_NK, own)
+
+
 @pytest.mark.parametrize("far", [0.1, 1e6])
-def test_what_one_of_four_hospitals_tells_moves_a_summary_by_no_more_than_a_quarter_of_it(far):
+def test_what_one_of_four_hospitals_tells_moves_a_summary_that_all_tell_by_no_more_than_a_quarter_of_it(far):
     """Each summary is the mean of one row of each: a false row of length r moves it by r/S and the honest spread."""
     before = rows(3)
     honest = [before + 0.01 * rows(s) for s in (4, 5, 6)]
@@ -106,34 +159,40 @@ def test_what_one_of_four_hospitals_tells_moves_a_summary_by_no_more_than_a_quar
     assert (found - before).norm(dim=1).max() <= (far * rows(7).norm(dim=1).max() + 3 * spread) / 4
 
 
-MIXES = {"s1": [1, 3, 3] * 8, "s2": [3, 6, 2] * 8}
+MIXES = {"s1": [1] * 24, "s2": [6] * 24}
 CONTROLS = "fusion.controls_NK"
 
 
 def settings(**changes: Scalar) -> Config:
-    method: dict[str, Scalar] = {"method.fusion": "pepsy(controls = 4)", "method.rule": "lg", "method.objective": "erm"}
+    method: dict[str, Scalar] = {
+        "method.fusion": "pepsy(controls = 8, top-k = 1)",
+        "method.rule": "lg",
+        "method.objective": "erm",
+    }
     return Config.from_flat(BASE | method | {"train.warmup-rounds": 1, "train.routing-rounds": 0} | changes)
 
 
-def test_in_a_run_hospitals_send_their_own_and_get_the_matched(tmp_path):
+def controls_of(report, buffer):
+    """The controls of an answer."""
+    return Unpacked(report.index, buffer)[CONTROLS].double()
+
+
+def test_in_a_run_a_hospital_moves_the_controls_that_its_patients_select(tmp_path):
     config = settings()
     grid = WireGrid([site(n, cohort(m, i), config, tmp_path) for i, (n, m) in enumerate(MIXES.items())])
     recorder = Recorder()
     FedRemind(config, [recorder]).run(grid)
-    sent = []
-    for kind, report, buffer in grid.answers:
-        if kind == "train":
-            start = 0
-            for entry in report.index:
-                if entry.name == CONTROLS:
-                    part = buffer[start : start + entry.nbytes].copy()
-                    sent.append(torch.from_numpy(part).view(torch.float32).view(entry.shape).double())
-                start += entry.nbytes
-    assert len(sent) == 2
-    assert not torch.equal(*sent)
+    one, other = (controls_of(report, buffer) for kind, report, buffer in grid.answers if kind == "train")
+    before = fusion_of(recorder.start.schema, config).controls_NK.detach().double()
     found = recorder.models[-1][CONTROLS].double()
-    expected = matched(sent, found)  # the result is a fixed point of the matching
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    first, second = ((told != before).any(dim=1) for told in (one, other))
+    assert (first ^ second).any(), "some controls are of patients whom one hospital alone has"
+    assert (~first & ~second).any(), "nobody selects some"
+    expected = before.clone()
+    expected[first] = one[first]
+    expected[second] = other[second]
+    expected[first & second] = ((one + other) / 2)[first & second]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
 
 
 def test_masked_rounds_refuse_it_by_name():

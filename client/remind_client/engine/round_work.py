@@ -15,7 +15,7 @@ from remind.data.cohort.cohort import TRAIN
 from remind.federation.blocks import block_of
 from remind.federation.install import gradient_scale
 from remind.federation.messages import Task
-from remind.methods import Methods
+from remind.methods import FUSION, Methods
 from remind.objectives.base import Names, Phase
 from remind.seeds import derive
 from remind.training.gradients import Gradients, PlainGradients
@@ -114,8 +114,11 @@ class WorkBuilder:
             retokenise=state.current_tokens if isinstance(source, CachedTokens) else None,
         )
 
-    def gather(self, work: LocalWork, task: Task, least: int) -> None:
-        """Let the fusion model fill what is merged and not averaged, from the training patients of active groups."""
+    def gather(self, work: LocalWork, task: Task, least: int, received: Mapping[str, Tensor]) -> None:
+        """Let the fusion model fill what is merged and not averaged, from the training patients of active groups.
+
+        `received` are the tensors of the task, as they were before the steps.
+        """
         fusion, cohort = self._state.model.fusion, self._patients.cohort
         if not fusion.merged:
             return
@@ -124,7 +127,8 @@ class WorkBuilder:
         chunks = [rows[start : start + work.source.chunk] for start in range(0, len(rows), work.source.chunk)]
         self._state.model.eval()
         with torch.no_grad():
-            fusion.gather((self._as_seen(*found) for found in work.source.batches(chunks)), least)
+            before = {name: received[FUSION + name] for name in fusion.merged if FUSION + name in received}
+            fusion.gather((self._as_seen(*found) for found in work.source.batches(chunks)), least, before)
 
     def _as_seen(self, batch: Batch, tokens_BMD: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         model = self._state.model

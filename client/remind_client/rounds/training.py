@@ -11,7 +11,17 @@ from torch import Tensor
 
 from remind.data.cohort.cohort import VALIDATION
 from remind.errors import UserError
-from remind.federation.blocks import ENCODERS, INT8, SentType, block_of, index_of, pack, split_beside, unpack
+from remind.federation.blocks import (
+    ENCODERS,
+    INT8,
+    SentType,
+    Unpacked,
+    block_of,
+    index_of,
+    pack,
+    split_beside,
+    unpack,
+)
 from remind.federation.held import encoders_rest
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
@@ -82,7 +92,7 @@ class RoundTraining:
         losses = self._work(task, phase, work, train_encoders, key) or losses
         local: Mapping[int, GroupLoss] = work.measure() if methods.rule.measures_local and phase.train else {}
         if phase.train:
-            engine.work.gather(work, task, self.minimum)
+            engine.work.gather(work, task, self.minimum, Unpacked(task.index, buffer))
         require_finite([*losses.values(), *local.values()])
         rows: Rows = self._rows(received, work) if train_encoders else {}
         sent = self._in_wire_type(task, buffer, self._sent(task, buffer, received, work, rows), work, rows)
