@@ -22,6 +22,7 @@ FEW_TREES = (
 # Studies of many cells, with fewer of them: the word is typed as this one.
 FEWER_CELLS = {
     "adapt": 'adapt(patients = "10, all", rounds = 1)',
+    "privacy": 'privacy(epsilon = "8", r-max = "4")',
     'federation(sites = "2, 8", alpha = "0.1, 10", participation = "0.5")': (
         'federation(sites = "2", alpha = "10", participation = "0.5")'
     ),
