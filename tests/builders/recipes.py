@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -16,18 +15,11 @@ from remind.encoders import base as encoders
 from remind.registry import Registry
 
 DOCS = Path(__file__).parents[2] / "docs"
-_BLOCK = r"(?:^(?: {4}.*)?\n)+"
-
-
-def recipe(page: str, about: str) -> str:
-    """The indented block of a page that holds these words."""
-    (block,) = [b for b in re.findall(_BLOCK, _text(page), re.MULTILINE) if about in b]
-    return dedent(block)
 
 
 def files_of(page: str, heading: str) -> dict[str, str]:
     """The files that a section of a page gives: path → text."""
-    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", _text(page), re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(rf"^###? {re.escape(heading)}\n(.*?)(?=^###? |\Z)", _text(page), re.MULTILINE | re.DOTALL)
     return dict(re.findall(r"File `([^`]+\.py)`.*?\n```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
 
 

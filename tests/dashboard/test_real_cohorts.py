@@ -11,7 +11,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from remind_server.outputs.progress_tables import LEGEND
+from remind.metrics.scores import SCORES
+from remind_server.outputs.progress_tables import legend
 from tests.dashboard.browser import DESKTOP, PHONE, serving
 from tests.dashboard.real_cohorts import ALONE, FAST, GROUPS, HEART, NHANES, real_runs
 
@@ -305,7 +306,7 @@ def test_a_round_of_93_groups_is_a_screen_of_text(terminal):
     _, shown = terminal
     rounds = [i for i, text in enumerate(shown) if re.match(r"round \d", text.lstrip())]
     assert len(rounds) == 2
-    lines = [line for text in shown[rounds[0] : rounds[1]] for line in text.split("\n") if line not in LEGEND]
+    lines = [line for text in shown[rounds[0] : rounds[1]] for line in text.split("\n") if line not in legend(SCORES)]
     assert len(lines) > 5
     tables = [line for line in lines if not line.startswith("  (not shown")]  # a sentence, which a terminal wraps
     assert all(len(line) <= 100 for line in tables), "no wider than the terminal"

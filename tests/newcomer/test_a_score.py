@@ -1,4 +1,4 @@
-"""A score is one file, here of another package that is installed: it shows wherever scores do."""
+"""A score is one file, of this package or of another one that is installed: it shows wherever scores do."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import pytest
 from remind.metrics import score as module
 from remind.metrics.score import Score, register
 from tests.builders.recipes import files_of
+from tests.builders.trees import Tree
 
 ROOT = Path(__file__).parents[2]
 FILES = files_of("extend.md", "A score")
@@ -71,7 +72,7 @@ def test_it_shows_wherever_scores_do(installed, tmp_path):
     assert any(value == pytest.approx(kappa, rel=1e-5) for value in found["csv"])
     assert any(value == pytest.approx(kappa) for value in found["prometheus"])
     assert found["sinks"] == found["studies"] == found["columns"] is True
-    assert found["page"] == found["matrix"] == found["terminal"] is True
+    assert found["page"] == found["matrix"] == found["terminal"] is found["legend"] is True
     assert len(found["curve"]) == 2
     assert None not in found["curve"]
 
@@ -81,6 +82,15 @@ def test_the_contracts_of_scores_hold_for_it(installed):
     tests = ("tests/metrics/test_registry.py", "tests/dashboard/test_real_run.py", "tests/dashboard/test_store.py")
     done = python(installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.slow
+def test_it_is_one_file_of_this_package(tmp_path):
+    tree = Tree.copy(tmp_path)
+    tree.add(FILES)
+    tree.passes("tests/metrics/test_registry.py")
+    listed = tree.python("-c", "from remind.metrics.scores import SCORES; print(*SCORES)")
+    assert listed.stdout.split()[-1] == "kappa", listed.stderr
 
 
 USE = """
@@ -95,7 +105,6 @@ from remind_server.dashboard.app import dashboard_app
 from remind_server.dashboard.downloads import COLUMNS
 from remind_server.run_observers import run_observers
 from remind_server.outputs.progress import Progress
-from remind_server.outputs.progress_tables import LEGEND
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.simulation.simulate import simulate
 from remind_server.sinks.scalars import NUMBERS
@@ -130,6 +139,7 @@ with TestClient(dashboard_app(engine, Access(token="t")), headers={"authorizatio
         "page": "Cohen&#39;s κ" in page,
         "matrix": get("/api/runs/1/matrix?score=kappa").status_code == 200,
         "terminal": any("κ" in line for line in said),
+        "legend": "κ: agreement of the likeliest class with the true one" in " ".join(" ".join(said).split()),
         "curve": get("/api/runs/1/curves?groups=").json()["curves"][0]["kappa"],
     }))
 """

@@ -1,9 +1,5 @@
 """An encoder of an existing kind and a study are one file each; a field of a message is three."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +22,9 @@ from tests.builders.observers import Recorder
 from tests.builders.recipes import added, changes_of, files_of
 from tests.builders.sites import site
 from tests.builders.studies import SMALL
+from tests.builders.trees import Tree
 from tests.encoders import test_every_encoder as contract
 
-ROOT = Path(__file__).parents[2]
 ENCODER = files_of("extend.md", "An encoder")
 STUDY = files_of("extend.md", "A study")
 
@@ -137,26 +133,13 @@ def patched(tree: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_message_field_is_three_files(tmp_path):
-    for name in ("remind", "server", "client", "studies", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    paths = os.pathsep.join(str(tmp_path / part) for part in ("", "server", "client", "studies"))
-    environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
-    (tmp_path / "use.py").write_text(USE, encoding="utf-8")
-
-    def run(*words: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-
-    assert "no attribute 'steps'" in run("use.py").stderr
+    tree = Tree.copy(tmp_path)
+    tree.add({"use.py": USE})
+    assert "no attribute 'steps'" in tree.python("use.py").stderr
     assert len(patched(tmp_path)) == 3
-    done = run("use.py")
+    done = tree.python("use.py")
     assert done.stdout.splitlines()[-1:] == ["{2}"], done.stderr
-    contracts = run(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/client/test_suppress.py", "tests/client/test_wire.py"
-    )
-    assert contracts.returncode == 0, contracts.stdout[-2000:]
+    tree.passes("tests/client/test_suppress.py", "tests/client/test_wire.py")
 
 
 USE = """

@@ -1,7 +1,9 @@
 """How far one hospital that lies within the limits moves λ in one round: the bounds of docs/threat-model.md."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from remind.objectives.weighting import Weighting, WeightState
 from remind.outcomes.classes import Classes
 from remind.training.evaluate import most_loss
 
+DOCS = Path(__file__).parents[2] / "docs"
 GROUPS, STEPS = 5, 4
 GAMMA, STEP, MU, BETA, ALPHA = 0.02, 0.1, 2.0, 0.5, 0.3
 MOST = most_loss(Config(), Classes(classes=("no", "yes")))  # M: what a patient's loss counts at most, in nats
@@ -92,17 +95,28 @@ def moves_lambda(build: type) -> bool:
     return issubclass(build, Weighting) and build.update is not Weighting.update
 
 
-def test_every_method_that_moves_lambda_has_a_bound():
-    moving = {m.name for m in objectives.methods() if moves_lambda(m.build)}
-    moving |= {m.name for m in rules.methods() if issubclass(m.build, UnitRule)}
-    assert moving == {text.partition("(")[0] for text in BOUNDS}
+def moving() -> dict[str, str]:
+    """The methods that move λ of groups: name → as it is written."""
+    found = {m.name: m.name for m in objectives.methods() if moves_lambda(m.build)}
+    return found | {m.name: f"{m.name}(units = 'groups')" for m in rules.methods() if issubclass(m.build, UnitRule)}
+
+
+BOUNDED = {text.partition("(")[0] for text in BOUNDS}
+CHECKS = BOUNDS | {text: moved_by(1.0) for name, text in moving().items() if name not in BOUNDED}
+
+
+def test_every_method_of_the_document_has_a_bound_and_moves_lambda():
+    section = (DOCS / "threat-model.md").read_text("utf-8").split("## What one hospital can do to the weights\n")[1]
+    rows = re.findall(r"^\| (`.*?) \|", section.split("\n## ")[0], re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == BOUNDED
+    assert moving().keys() >= BOUNDED
 
 
 SHARES = st.lists(st.floats(0, 1), min_size=GROUPS, max_size=GROUPS)
 LOSSES = st.lists(st.floats(0, MOST), min_size=GROUPS, max_size=GROUPS)
 
 
-@pytest.mark.parametrize("text", BOUNDS)
+@pytest.mark.parametrize("text", CHECKS)
 @given(shares=SHARES, losses=LOSSES, own=LOSSES, lies=LOSSES, first=LOSSES)
 def test_one_hospital_moves_lambda_no_further(text, shares, losses, own, lies, first):
     one = weighting(text)
@@ -118,7 +132,8 @@ def test_one_hospital_moves_lambda_no_further(text, shares, losses, own, lies, f
     honest = one.update(state, risks(own), counts, STEPS).weights
     lied = one.update(state, risks(lies), counts, STEPS).weights
     assert sum(lied.values()) == pytest.approx(1)
-    BOUNDS[text](state.weights, honest, lied, share)
+    assert min(lied.values()) >= -1e-12
+    CHECKS[text](state.weights, honest, lied, share)
 
 
 def worst(text: str, share: float) -> list[Weights]:

@@ -79,7 +79,7 @@ class Progress(Observer):
         for line in _plan_lines(start):
             self.say(line)
         predicts = start.schema.predicts
-        self.say(legend(predicts.kind, scores_of(predicts.kind, predicts.parts)))
+        self.say(legend(scores_of(predicts.kind, predicts.parts)))
         if why := nothing_between(start.config.flat()):
             self.say(f"  {why}")
         if dotted(start.counts, start.schema.names):

@@ -1,6 +1,7 @@
 """The tables of a run on the screen: their columns and cells, the names of groups, and the legend."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 
 from remind import groups
 from remind.metrics.score import Score
@@ -13,13 +14,13 @@ FIRST = (
     *("weighted_kappa", "auroc", "mae", "c_index", "dice", "hd95"),
     *("log_loss", "accuracy", "balanced_accuracy", "auprc"),
 )
-NEXT = "\n  *: tail"
-LEGEND = (
+WIDTH = 118  # letters of a line of the legend
+FIRST_COLUMNS = (
     "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
     "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
-    "used; bal: balanced accuracy; F1: macro-F1; AUPRC: average precision;\n  sens@90: sensitivity at "
-    "specificity .90; benefit: net benefit at probability .20; ECE: calibration error; log-loss: mean −ln p of the "
-    "true class; own loss: the objective's;\n"
+    "used;"
+)
+MARKS = (
     "  *: tail, a group of less than "
     f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined; a round's table is of the model that the round "
     "received: that after the round before"
@@ -52,13 +53,11 @@ def by_use(own: Mapping[str, Score]) -> list[int]:
     return [names.index(name) for name in dict.fromkeys([*(n for n in FIRST if n in names), *names])]
 
 
-def legend(outcome: str, own: Mapping[str, Score]) -> str:
-    """Return what the columns of the tables mean."""
-    if outcome == "classes":
-        return LEGEND
-    means = "; ".join(f"{s.column}: {s.meaning}" for s in own.values() if s.name != "loss")
-    head, _, rest = LEGEND.partition("bal: ")
-    return f"{head}{means}; own loss: the objective's;{rest[rest.index(NEXT) :]}"
+def legend(own: Mapping[str, Score]) -> str:
+    """Return what the columns of the tables mean, those of an outcome's scores in the words of the registry."""
+    means = "; ".join(f"{score.column}: {score.meaning}" for score in own.values())
+    lines = wrap(f"{means};", WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join([FIRST_COLUMNS, *lines, MARKS])
 
 
 def named(mask: int, among: Iterable[int], names: Sequence[str]) -> str:
