@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, TypeVar
 
-from remind.extensions import load_extensions, load_folder
+from remind.extensions import SCORES, load_extensions, load_folder
 from remind.metrics.intervals import Interval
 from remind.metrics.statistics import GroupStatistics
 
 OF_OUTCOMES = "remind.metrics.outcome_scores"
-PACKAGE, GROUP = "remind.metrics.scores", "remind.scores"
+PACKAGE = "remind.metrics.scores"
 BY_CLASS = ("classes", "ordinal")  # outcomes whose statistics hold a confusion table and histograms of classes
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _TAKEN = frozenset(
@@ -117,7 +117,7 @@ def registered(listed: Sequence[str]) -> dict[str, Score]:
     """Import the modules that register scores, and return these: those `listed` in this order, then others by name."""
     load_folder(PACKAGE)
     load_folder(OF_OUTCOMES)
-    load_extensions(GROUP)
+    load_extensions(SCORES)
     names = [name for name in listed if name in _REGISTERED]
     return {name: _REGISTERED[name] for name in [*names, *sorted(_REGISTERED.keys() - set(listed))]}
 

@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from remind_studies.cells.code import PACKAGES, code, folder_contents
 from remind_studies.cells.runners import RUNNERS
 
 CELLS = Path(remind_studies.cells.__file__).parent
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -40,6 +43,39 @@ def test_every_edited_added_removed_or_renamed_file_changes_the_digest(package):
         edit()
         seen.append(code())
     assert len({tuple(parts) for parts in seen}) == len(seen)
+
+
+@pytest.mark.parametrize("group", ["remind.extensions", "remind.scores"])
+@pytest.mark.parametrize(("module", "edited"), [("waves.kind", "waves/kind.py"), ("wave_score", "wave_score.py")])
+def test_an_edited_file_of_another_package_s_extension_changes_the_digest(
+    package, tmp_path, monkeypatch, group, module, edited
+):
+    (tmp_path / "waves").mkdir()
+    for name in ("waves/__init__.py", "waves/kind.py", "wave_score.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    without = code()
+    about = tmp_path / "waves-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: waves\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{group}]\nwave = {module}\n")
+    importlib.invalidate_caches()
+    seen = [code()]
+    assert set(without) < set(seen[0])
+    (tmp_path / edited).write_text("x = 2\n")
+    assert code() != seen[0]
+    (about / "entry_points.txt").write_text(f"[{group}]\nwave = nowhere.kind\n")
+    with pytest.raises(FileNotFoundError, match="extension wave: there is no module nowhere"):
+        code()
+
+
+def test_every_library_that_the_project_declares_counts(package):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lists = [declared["dependencies"]]
+    lists += [of for extra, of in declared["optional-dependencies"].items() if extra not in ("dev", "docs")]
+    names = {re.split(r"[\[<>=;~! ]", one)[0] for of in lists for one in of} - {"federated-remind"}
+    assert {"torch", "transformers", "xgboost-cpu"} <= names
+    assert names <= {part.split()[0] for part in code()}
+    assert not {"pytest", "mkdocs"} & {part.split()[0] for part in code()}
 
 
 def test_what_python_leaves_behind_changes_nothing(package):
