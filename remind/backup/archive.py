@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from remind.errors import UserError
 from remind.files import whole
+from remind.processes.private_files import private_folder
 from remind.version import VERSION
 
 MANIFEST = "remind-backup.json"
@@ -168,7 +169,7 @@ def _unpack(file: Path, folder: Path) -> int:
                 continue
             found[entry.name] = hashlib.sha256(data).hexdigest()
             target = folder / place
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(target.parent)
             with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, entry.mode & 0o777), "wb") as out:
                 out.write(data)
                 os.fsync(out.fileno())

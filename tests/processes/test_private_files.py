@@ -1,13 +1,18 @@
 """Private files: never readable by others, complete or unchanged, and synced to disk."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from remind.processes.private_files import append_private, create_private, private_folder, write_private
+
+ROOT = Path(__file__).parents[2]
+OWN = re.compile(r"\.mkdir\((?=[^)]*0o700)(?=[^)]*exist_ok=True)")
 
 
 def mode(path):
@@ -127,3 +132,9 @@ def test_private_folders(tmp_path):
     (tmp_path / "there").mkdir(mode=0o755)
     assert mode(private_folder(tmp_path / "there" / "here")) == 0o700
     assert mode(private_folder(tmp_path / "there")) == 0o755, "what somebody else made stays"
+
+
+def test_nobody_makes_private_folders_in_another_way():
+    files = [path for package in ("remind", "server", "client", "studies") for path in (ROOT / package).rglob("*.py")]
+    assert [str(path.relative_to(ROOT)) for path in files if OWN.search(path.read_text("utf-8"))] == []
+    assert OWN.search("folder.mkdir(mode=0o700, parents=True, exist_ok=True)")

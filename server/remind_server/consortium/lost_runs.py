@@ -8,6 +8,7 @@ import time
 
 from remind.alerts.message import Alert
 from remind.alerts.sending import Sender
+from remind.durations import duration
 from remind.errors import UserError
 from remind_server.consortium.flower import Control, UnreachableError
 from remind_server.consortium.folder import Folder, write_file
@@ -76,7 +77,7 @@ def _why(status: str, silent: float) -> str:
     if silent < LOST:
         return ""
     return (
-        f"nothing was heard of its process for {silent / 60:.0f} minutes, and Flower shows it as {status}; "
+        f"nothing was heard of its process for {duration(silent)}, and Flower shows it as {status}; "
         "`remind consortium stop` ends it, and `remind consortium resume` continues it"
     )
 

@@ -11,6 +11,7 @@ from remind.alerts.sending import Sender
 from remind.alerts.settings import read_alerts
 from remind.errors import UserError
 from remind.processes.child import Child, Patience, announce
+from remind.processes.private_files import private_folder
 from remind_server.consortium import PASSPHRASE
 from remind_server.consortium.alerting import tell_of_certificates
 from remind_server.consortium.certificates import warnings
@@ -48,7 +49,7 @@ def serve(folder: Folder) -> None:
     with folder.locked("serve", "is being served already; end that process first"):
         require_servable(folder)
         for path in (folder.run, folder.flower_home, folder.database.parent):
-            path.mkdir(mode=0o700, exist_ok=True)
+            private_folder(path)
         write_connection(folder)
         asyncio.run(_Served(folder).run())
 

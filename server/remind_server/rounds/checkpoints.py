@@ -20,6 +20,7 @@ from remind.federation.site_weights import SomeWeighing
 from remind.methods import methods_of
 from remind.model_file import load_model
 from remind.processes.locks import locked
+from remind.processes.private_files import private_folder
 from remind.site_states import SiteStates
 from remind_server.outputs.records import RunStart
 from remind_server.outputs.results_claim import require_unfinished
@@ -119,7 +120,7 @@ class Checkpoints:
         UserError
             Another process holds the lock.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self.folder)
         with locked(
             self.folder / "lock", f"{self.results}: the run is still going on in another process; stop it first"
         ):

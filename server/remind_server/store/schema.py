@@ -10,6 +10,7 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, Text, false
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
+from remind.durations import duration
 from remind.metrics.score import names_of
 from remind.metrics.scores import EVERY, SCORES
 
@@ -269,8 +270,7 @@ class AlertSent(_OfRun, Base):
 
 def lost(heard: float) -> dict[str, object]:
     """Return the end of an active run that sent no heartbeat for `LOST` seconds; `heard` is the last heartbeat."""
-    minutes = round(LOST / 60)
-    reason = f"no heartbeat for {minutes} minutes: the run's process was killed, or the machine stopped"
+    reason = f"no heartbeat for {duration(LOST)}: the run's process was killed, or the machine stopped"
     return {"status": FAILED, "reason": reason, "ended": heard, "round_began": None, "round_closes": None}
 
 

@@ -62,7 +62,7 @@ def look(folder, status, silent):
     ("status", "silent", "words", "alerts"),
     [
         ("running", LOST - 1, "", 0),
-        ("running", LOST + 1, "nothing was heard of its process for 10 minutes", 1),
+        ("running", LOST + 1, "nothing was heard of its process for 10 min", 1),
         ("pending", LOST + 1, "Flower shows it as pending; `remind consortium stop` ends it", 1),
         ("finished:failed", SILENT - 1, "", 0),
         ("finished:failed", SILENT + 1, "its process ended without a word", 1),

@@ -17,7 +17,7 @@ from remind.federation.bounds import NO_TENSORS
 from remind.federation.flower import read_as, to_record
 from remind.federation.message_types import Message
 from remind.federation.secure_messages import Deal, Dealt, Keys, Prepare
-from remind.files import write_whole
+from remind.processes.private_files import private_folder, write_private
 from remind.quoting import reason
 from remind.secagg.book import Book
 from remind.secagg.coordinator import deal_problem
@@ -81,9 +81,7 @@ def kept(folder: Path | None) -> Dealing | None:
 def keep(folder: Path | None, dealing: Dealing) -> None:
     """Write it; it is on the disk when this returns."""
     if folder is not None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        text = dealing.model_dump_json().encode()
-        write_whole(folder / FILE, lambda path: path.write_bytes(text), private=True, durable=True)
+        write_private(private_folder(folder) / FILE, dealing.model_dump_json().encode())
 
 
 def set_up(grid: Grid, parties: Parties) -> Dealing:
