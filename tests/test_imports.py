@@ -152,6 +152,18 @@ def test_the_house_lists_every_folder_of_a_package_and_no_other(package):
     assert listed == folders
 
 
+def test_a_folder_of_many_files_has_a_reason():
+    """In the list of docs/design.md, which names no folder that is not there."""
+    listed = DESIGN.split("\nA folder of more than 25 files has a reason")[1].split("\n\n")[1]
+    named = {name for line in listed.splitlines() for name in re.findall(r"`([\w/]+)/`", line.partition(":")[0])}
+    here = {path.parent for package in PACKAGES.values() for path in package.rglob("*.py")}
+    places = {str(path.relative_to(ROOT)): len([*path.glob("*.py")]) for path in here}
+    assert all(any(f"/{place}".endswith(f"/{name}") for place in places) for name in named)
+    many = {place for place, files in places.items() if files > 25}
+    assert {place for place in many if not any(f"/{place}".endswith(f"/{name}") for name in named)} == set()
+    assert many
+
+
 def test_every_package_has_floors_and_a_floor_may_take_several_lines():
     assert FLOORS.keys() == PACKAGES.keys()
     text = "### Floors\n\n    one\n       2  c d\n          e\n       1  a\n\nNext.\n\n    two\n       1  b\n"

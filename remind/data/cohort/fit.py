@@ -92,8 +92,10 @@ def fitted(section: Section, schema: ModalitySchema, file: DataFile | None, key:
     key
         Column of the patient's id.
     """
-    told = dict(schema) | _renamed(schema)
-    shared = {name: told[name] for name in type(section).model_fields if name in told and name not in {"name", "kind"}}
+    known = dict(schema) | _renamed(schema)
+    shared = {
+        name: known[name] for name in type(section).model_fields if name in known and name not in {"name", "kind"}
+    }
     if isinstance(schema, TableSchema):
         _check_columns(section, schema, file, key, by)
     for name, theirs in shared.items():

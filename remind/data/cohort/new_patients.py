@@ -52,7 +52,7 @@ class NewPatients:
     where
         The cohort, for messages.
     remarks
-        What is odd but no error; complete when all chunks have been read.
+        What is unusual but no error; complete when all chunks have been read.
     """
 
     where: str
@@ -99,9 +99,9 @@ class NewPatients:
             for _, _, codes_R, names in modality.file.texts_of(modality.key):
                 nobody += int((codes_R < 0).sum())
                 there = np.isin(hashes(names), known)
-                odd = [text for text, ok in zip(names, there.tolist(), strict=True) if not ok]
-                number += len(odd)
-                strangers |= dict.fromkeys(odd[: MOST - len(strangers)] if len(strangers) < MOST else ())
+                unknown = [text for text, ok in zip(names, there.tolist(), strict=True) if not ok]
+                number += len(unknown)
+                strangers |= dict.fromkeys(unknown[: MOST - len(strangers)] if len(strangers) < MOST else ())
             if number:
                 what = f"{counted(number, 'patient')} not in the patients file"
                 self.remarks.append(f"{name}: {what}, whose rows are passed over: {listed(strangers, MOST)}")

@@ -103,13 +103,13 @@ def import_bids(settings: BidsSettings, progress: Progress = silent) -> Summary:
         label = section.model_dump(mode="json", exclude_defaults=True)
         write_declaration(folder, settings.bids.resolve().name, own.strata, modalities, comments, label=label)
         (names,) = section.columns
-        told = [names.names.index(v) if names.names else float(v) for v in columns["label"]]
+        label_N = [names.names.index(v) if names.names else float(v) for v in columns["label"]]
         return Summary(
             folder=settings.out,
             modalities=tuple(modalities),
             classes=own.strata,
             presence_Nm=presence_Nm[keep_N],
-            label_N=own.encode([np.array(told)]).label_R,
+            label_N=own.encode([np.array(label_N)]).label_R,
             persons=len(kept),
             left_out=(
                 ("participants without a label", len(rows) - len(labelled)),

@@ -200,9 +200,9 @@ def _finish(
             sections[name] = {key: value for key, value in fields.items() if key != "order"} | {"absent": True}
     kept = stays.take(keep_N)
     known = None if phenotypes is None else phenotypes.take(keep_N)
-    section, told = _outcome(settings, kept, known)
+    section, targets = _outcome(settings, kept, known)
     remarks += known.remarks() if known else []
-    columns: dict[str, Any] = {"patient_id": kept.id_N, "person": kept.subject_N, **told}
+    columns: dict[str, Any] = {"patient_id": kept.id_N, "person": kept.subject_N, **targets}
     if settings.care_units:
         columns["site"] = kept.unit_N.tolist()
     write_table(folder, "patients", columns)

@@ -117,8 +117,8 @@ def phenotypes_of(rules: Sequence[Rule], found: Diagnoses, n: int) -> tuple[Phen
     holds_NL = np.zeros((n, len(names)), dtype=bool)
     stay_R, code_R = (found.rows[column].to_numpy(dtype=np.int64) for column in ("stay", "code"))
     np.logical_or.at(holds_NL, stay_R, member_CL[code_R])
-    told = [f"{rule.version} {rule.code}{ANY if rule.prefix else ''}" for rule in idle]
-    remarks = [f"{len(idle)} of {len(rules)} rows of {OPTION} match no code of these stays: {listed(told, 6)}"]
+    unused = [f"{rule.version} {rule.code}{ANY if rule.prefix else ''}" for rule in idle]
+    remarks = [f"{len(idle)} of {len(rules)} rows of {OPTION} match no code of these stays: {listed(unused, 6)}"]
     return Phenotypes(names, holds_NL), remarks if idle else []
 
 

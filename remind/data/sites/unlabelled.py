@@ -20,8 +20,8 @@ def without_label(cohort: Cohort, site_N: Text) -> dict[str, Cohort]:
     strangers = np.array(sorted(set(others.person_N.tolist()) - home.keys()), dtype=np.str_)
     dealt = {str(strangers[p]): sites[i % len(sites)] for i, p in enumerate(shuffled(strangers, 0))}
     column = [""] * len(others) if others.site_N is None else others.site_N.tolist()
-    told = [
+    hospital = [
         home.get(person) or (site if site in sites else dealt[person])
         for person, site in zip(others.person_N.tolist(), column, strict=True)
     ]
-    return {site: others.take(np.array(told) == site) for site in sites if site in told}
+    return {site: others.take(np.array(hospital) == site) for site in sites if site in hospital}

@@ -45,7 +45,7 @@ def look(
         (smaller, f"{n}: {smaller} {of} are smaller than {shape_text(size)} and are enlarged; a smaller size would do"),
         (stretched, f"{n}: {stretched} {of} have other proportions than {shape_text(size)} and are stretched"),
     ]
-    texts = [text for odd, text in warnings if odd]
+    texts = [text for affected, text in warnings if affected]
     texts += [text for kind in REMARKS if (text := _remarked(n, kind, of, found, patient_id_N))]
     texts += _mixed(n, of, [sight.orientation for sight in found.values()], [sight.scale for sight in found.values()])
     common = Counter(shapes).most_common()
