@@ -63,8 +63,8 @@ class SeriesEncoder(Encoder):
         return len(patches(len(schema.items), config.tokens))
 
     @classmethod
+    @override
     def fits(cls, schema: SeriesSchema) -> bool:
-        """See `Encoder`."""
         return schema.standardise == "train"
 
     def fit(self, modality: Series) -> None:

@@ -76,8 +76,8 @@ class TableEncoder(Encoder):
         return len(patches(len(schema.columns), config.tokens))
 
     @classmethod
+    @override
     def fits(cls, schema: TableSchema) -> bool:
-        """See `Encoder`."""
         return schema.standardise == "train" and bool(schema.numeric)
 
     def fit(self, modality: Table) -> None:

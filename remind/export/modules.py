@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.errors import UserError
 from remind.fusion.base import FusionModel
@@ -44,8 +45,8 @@ class FusionProgram(nn.Module):
         self.counts = list(fusion.context.tokens)
         self.register_buffer("bit_m", torch.tensor([1 << i for i in range(len(self.counts))]), persistent=False)
 
+    @override
     def forward(self, tokens: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
         group_B = (presence.long() * self.bit_m).sum(dim=1)
         output = self.fusion(torch.split(tokens, self.counts, dim=1), presence, group_B, self.routing)
         open_B = output.open_B
@@ -66,8 +67,8 @@ class TableProgram(nn.Module):
         super().__init__()
         self.encoder, self.columns = encoder, tuple(columns)
 
+    @override
     def forward(self, values: Tensor) -> Tensor:
-        """See the class."""
         tokens_PlD: Tensor = self.encoder(values)
         return tokens_PlD
 

@@ -139,7 +139,7 @@ class Objective(Weighting):
         self.options, self.config = options, config
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """See `Weighting`: n_k/n."""
+        """Return the weights n_k/n."""
         return Proportional().initial(counts)
 
     @override

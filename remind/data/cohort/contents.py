@@ -114,7 +114,7 @@ class OnePerPatient(Contents):
         return replace(self, source_N=np.concatenate([part.source_N for part in (self, *others)]))
 
     def feed(self, sha: Any) -> None:
-        """See `Contents`; for a file, its path and its `stamp` are hashed."""
+        """Add the contents to a hash; of a file, its path and its `stamp`."""
         for source in self.source_N:
             sha.update(b"\1" if source is None else b"\2")
             if isinstance(source, Path):

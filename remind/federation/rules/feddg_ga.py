@@ -44,7 +44,7 @@ class FedDGGAOptions(Options):
     options=FedDGGAOptions,
 )
 class FedDGGA(Rule):
-    """See the module."""
+    """Sites weigh more where the common model does worse than their own (`Adjusted`)."""
 
     weighs = True
     measures_local = True

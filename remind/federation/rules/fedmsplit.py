@@ -45,7 +45,7 @@ class FedMSplitOptions(Options):
     options=FedMSplitOptions,
 )
 class FedMSplit(Rule):
-    """See the module."""
+    """The coordinator keeps a model for each site and averages each part over the sites whose parts are alike."""
 
     encoders = EVERY
     lasting = (SITE,)

@@ -53,7 +53,7 @@ class ScaffoldOptions(Options):
     options=ScaffoldOptions,
 )
 class Scaffold(Rule):
-    """See the module. An answer that did not count leaves no trace: the site continues with the c_s of its last one."""
+    """Local steps with control variates; after an answer that did not count, a site goes on with the c_s before it."""
 
     encoders = EVERY
     broadcasts = (CONTROL,)

@@ -170,7 +170,15 @@ class RoundReplies:
 def require_enough(
     number: int, requirement: str, answered: Sequence[str], absent: Mapping[str, str], how: Mapping[str, str]
 ) -> None:
-    """See `RoundReplies.require`."""
+    """Raise an error that names who is missing and why, if fewer than a number of sites answered.
+
+    Raises
+    ------
+    TooFewError
+        They would suffice if those who are late or gone come back.
+    UserError
+        They would not.
+    """
     if len(answered) >= number:
         return
     said = [f"{name}: {why}" for name, why in sorted(absent.items())]

@@ -91,7 +91,7 @@ class Learner(Yardstick):
 
     @override
     def models(self, hospitals: Sequence[Hospital], classes: int) -> Sequence[Model]:
-        """See `Yardstick`; a hospital with one class learns the shares of the classes, with one number that number."""
+        """Return a model for each hospital; of one class it is the shares of the classes, of one number that number."""
         return [
             Constant(own.train.label_N, classes) if one_class(own.train.label_N) else self.fit(own, classes)
             for own in hospitals

@@ -90,7 +90,7 @@ class Codes(Contents):
         return np.diff(self.offsets_N1) > 0
 
     def joined(self, others: Sequence["Codes"]) -> "Codes":
-        """See `Contents`; a part may have codes that the others do not have."""
+        """Return these patients followed by those of others; a part may have codes that the others do not have."""
         parts = (self, *others)
         names = tuple(dict.fromkeys(name for part in parts for name in part.names))
         index = {name: i for i, name in enumerate(names)}

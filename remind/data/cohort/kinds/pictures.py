@@ -95,7 +95,7 @@ class Files(OnePerPatient):
     reading: Reading = Reading()
 
     def joined(self, others: Sequence[Self]) -> Self:
-        """See `Contents`.
+        """Return these patients followed by those of others.
 
         Raises
         ------

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
+from typing_extensions import override
 
 from remind.federation.aggregation import BlockAverage
 from remind.federation.messages import Examine
@@ -22,8 +23,8 @@ class SummedAverage(BlockAverage):
         super().__init__()
         self._tensors = dict(tensors)
 
+    @override
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `BlockAverage`."""
         return {name: tensor for name, tensor in self._tensors.items() if name in tensors}
 
 

@@ -64,7 +64,6 @@ class ExchangedTrees(Yardstick):
 
     @override
     def models(self, hospitals: Sequence[Hospital], classes: int) -> Sequence[Model]:
-        """See `Yardstick`."""
         shares = [Constant(own.train.label_N, classes) for own in hospitals]
         able = [s for s, own in enumerate(hospitals) if not one_class(own.train.label_N)]
         trees = Boosting(self.options)
