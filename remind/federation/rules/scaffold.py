@@ -53,7 +53,7 @@ class ScaffoldOptions(Options):
     options=ScaffoldOptions,
 )
 class Scaffold(Rule):
-    """Local steps with control variates; after an answer that did not count, a site goes on with the c_s before it."""
+    """Local steps with control variates; after an answer that did not count, a site keeps the c_s before it."""
 
     encoders = EVERY
     broadcasts = (CONTROL,)
