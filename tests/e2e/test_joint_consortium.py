@@ -1,4 +1,4 @@
-"""Four hospitals share the noise of one run over TLS: three are killed, one in each phase, and one's budget ends.
+"""Four hospitals share the noise of one run over TLS: three are killed, one in each exchange, and one's budget ends.
 
 West is killed while keys are dealt, north when its masked answer is ready, east when it is asked for shares. All come
 back. South has taken part in another run, so that its budget for life is not enough for round 7.
@@ -81,7 +81,7 @@ def run(joint):
     return run_id, out, [json.loads(line) for line in (out / "rounds.jsonl").open()]
 
 
-def test_hospitals_that_are_killed_in_any_phase_come_back(joint, run):
+def test_hospitals_that_are_killed_at_the_deal_the_masked_answer_and_the_opening_come_back(joint, run):
     run_id, _, rounds = run
     assert [r["round"] for r in rounds] == list(range(1, ROUNDS + 1))
     every = set(range(1, ROUNDS + 1))

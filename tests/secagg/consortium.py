@@ -1,6 +1,7 @@
 """Sites and an honest coordinator in one process, for tests of the protocol; made once for each number of sites."""
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from functools import cache
 
 import numpy as np
@@ -35,6 +36,13 @@ class Consortium:
         self.deals: dict[str, dict[str, str]] = {}
         if deal:
             self.deals = {name: site.deal(self.book, self.roster) for name, site in self.sites.items()}
+
+    def again(self) -> "Consortium":
+        """The same sites, as they were when keys had been dealt: that is most of the work of a test."""
+        fresh = copy(self)
+        fresh.sites = {name: SecureSite(site.state) for name, site in self.sites.items()}
+        fresh.deals = {name: dict(boxes) for name, boxes in self.deals.items()}
+        return fresh
 
     def plan(self, site: str, blocks: Mapping[str, Sequence[str]], slot: int = 0, **told: str) -> Plan:
         """What a site is told honestly, except for `told`: block → digest, `common`, `question`."""
