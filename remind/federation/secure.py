@@ -30,6 +30,7 @@ Buffer = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-6  # of numbers that sites and coordinator compute independently
 WEIGHT, OF_GROUP = 1, 3  # number of statistics of a block: a_s; for a group's block also its patients and their loss
+SENDER = 1  # an examination begins with a 1 of each site, so that a sum says how many sites are in it
 COMMON = {"round", "stage", "stage_round", "stage_rounds", "seed", "candidates", "routed"}
 EXAMINED = {"round", "routing", "on_test", "temper", "temperature"}
 
@@ -177,7 +178,7 @@ def examination_length(task: Examine, classes: int) -> int:
     """Return how many numbers an examination has for each group."""
     assert task.secure is not None
     one = statistics_length(classes, task.secure.experts)
-    return sum(TEMPERED if part == "tempered" else one for part in examined_parts(task))
+    return SENDER + sum(TEMPERED if part == "tempered" else one for part in examined_parts(task))
 
 
 def examination_payload(
@@ -194,7 +195,12 @@ def examination_payload(
         of_tempered(tempered) if part == "tempered" else of_statistics(statistics.get(part), classes, experts)
         for part in examined_parts(task)
     ]
-    return Payload.of(np.zeros(0), np.concatenate(vectors), len(task.secure.observers[block]))
+    return Payload.of(np.zeros(0), np.concatenate([np.ones(SENDER), *vectors]), len(task.secure.observers[block]))
+
+
+def examiners_in(total: Payload) -> float:
+    """Return how many sites an examination sums; any number if some of them were told something else."""
+    return float(total.numbers()[1][0])
 
 
 def examined(
@@ -202,7 +208,7 @@ def examined(
 ) -> tuple[dict[str, GroupStatistics | None], TemperedSums | None]:
     """Decode the sum of `examination_payload` over sites."""
     assert task.secure is not None
-    (_, vector_N), start = total.numbers(), 0
+    (_, vector_N), start = total.numbers(), SENDER
     found: dict[str, GroupStatistics | None] = {}
     tempered = None
     for part in examined_parts(task):

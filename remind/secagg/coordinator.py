@@ -140,7 +140,7 @@ class SecureSum:
         senders = [site for site in self.survivors if block in self.plans[site].parts]
         refusing = [site for site, opened in self._opened.items() if block in opened.withheld]
         if len(refusing) > len(self._opened) - self.book.threshold:
-            raise SharesError(f"only {len(senders)} sites sent it; at least {FEWEST} must send it")
+            raise SharesError(_refused(len(senders), len(refusing)))
         seeds = {site: self._seed(site, block) for site in senders}
         total = self._sums[block].copy()
         for site in senders:
@@ -168,3 +168,10 @@ class SecureSum:
             return combine(shares, self.book.threshold, lambda secret: public_mask(secret) == public)
         except SharesError:
             return None
+
+
+def _refused(senders: int, refusing: int) -> str:
+    """Return why survivors did not open a block: too few sent it, or they were told different lists of observers."""
+    if senders < FEWEST:
+        return f"only {senders} sites sent it; at least {FEWEST} must send it"
+    return f"{refusing} sites do not open it: {senders} sites sent it, too few, or they were told different lists"

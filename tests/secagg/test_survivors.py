@@ -1,9 +1,12 @@
 """What a coordinator may ask to be opened: one list of survivors, and of each site one kind of share."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from remind.secagg.coordinator import SecureSum
 from remind.secagg.limits import RefusedError
+from remind.secagg.shares import SharesError
 from tests.secagg.consortium import SHARED, is_noise, plain, some_values, started
 
 
@@ -26,6 +29,53 @@ def test_a_survivor_that_is_called_lost_stays_masked(five):
         if name != victim:
             with pytest.raises(RefusedError, match="for other survivors"):
                 five.sites[name].open(ask)
+
+
+def claimed(five, total, lost):
+    """The sum as a coordinator has it that claims one site lost, of which it has the answer."""
+    found = SecureSum(five.book, five.deals, total.plans, total.lengths)
+    found._beside = {name: answer for name, answer in total._beside.items() if name != lost}
+    found._sums = total._sums
+    return found
+
+
+def shares_of(total, site):
+    """How many shares of a site's mask secret, and of its own mask, the coordinator has got."""
+    opened = total._opened.values()
+    return sum(site in o.secrets for o in opened), sum(site in o.seeds.get(SHARED, {}) for o in opened)
+
+
+@pytest.mark.parametrize("believers", [0, 1, 2, 3])
+def test_different_lost_sites_told_to_different_sites_open_no_answer(five, believers):
+    """All five answered. Some are told that the first was lost, the others that the second was: four shares open."""
+    total, values, blocks = started(five)
+    one, other, *rest = five.names
+    told_one = {other, *rest[:believers]}
+    lies = {lost: claimed(five, total, lost) for lost in (one, other)}
+    asks = {lost: lie.share_requests() for lost, lie in lies.items()}
+    for name in five.names:
+        opened_ = five.sites[name].open(asks[one if name in told_one else other][name])
+        for sum_ in (total, *lies.values()):
+            sum_._opened[name] = opened_
+    assert shares_of(total, one) == (len(told_one), 5 - len(told_one))
+    assert shares_of(total, other) == (5 - len(told_one), len(told_one))
+    assert five.book.threshold == 4
+    split = len(told_one) in (2, 3)  # else four of them were told the same, which is no lie that differs
+    for lost in (one, other):
+        has_secret = total._secret(lost) is not None
+        with pytest.raises(SharesError) if has_secret or split else nullcontext():
+            total._seed(lost, SHARED)
+        assert not (split and has_secret)
+    assert [total._seed(name, SHARED) is not None for name in rest] == [True] * 3, "told to be there by everybody"
+    sums, withheld = total.result()
+    assert withheld.keys() == {SHARED}, "the sum of all five lacks the first's own mask, or the second's"
+    for lost, lie in lies.items():
+        sums, withheld = lie.result()
+        if split:
+            assert withheld.keys() == {SHARED}
+        elif sums:  # the list that four of them were told: what an honest coordinator may open
+            here = [name for name in five.names if name != lost]
+            assert is_noise(sums[SHARED], plain(blocks, values, here)[SHARED]), "the lost one's answer is in it"
 
 
 def test_both_kinds_of_share_of_one_site_are_refused(five):

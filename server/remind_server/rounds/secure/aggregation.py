@@ -19,6 +19,7 @@ from remind.federation.secure import (
     block_digests,
     examination_length,
     examination_plan,
+    examiners_in,
     group_of_block,
     groups_training,
     loss_of,
@@ -42,7 +43,7 @@ from remind_server.rounds.secure.setup import NO_KEYS, Dealing, keep, kept, set_
 from remind_server.rounds.tasks import Assignment
 
 log = logging.getLogger("flwr")
-UNLIKE = "its weights do not add up to those of the sites that sent it: some of them were told something else"
+UNLIKE = "its numbers do not add up to those of the sites that sent it: some of them were told something else"
 
 
 class SecureAggregation:
@@ -268,7 +269,11 @@ class SecureAggregation:
         records = ((m, to_record(tasks[m.name], pack(asked[m.name][1], dtype))) for m in online)
         for member, answer in self.parties.ask(grid, records, "evaluate", some.round, replies.bounds()):
             replies.take(member.name, answer)
-        return measurement_of(some, replies.open(grid), classes, replies.absent)
+        sums = replies.open(grid)
+        unlike = {block: UNLIKE for block, total in sums.items() if examiners_in(total) != replies.senders(block)}
+        for block, why in (replies.withheld | unlike).items():
+            log.warning("examination: %s is withheld: %s", block, why)
+        return measurement_of(some, {b: total for b, total in sums.items() if b not in unlike}, classes, replies.absent)
 
     # Slots
 

@@ -84,6 +84,10 @@ class MaskedReplies:
         if answer.record is not None:
             self.left_out.append(name)
 
+    def senders(self, block: str) -> int:
+        """Return how many sites' answers are in the sum of a block."""
+        return sum(block in self.total.plans[name].parts for name in self.answered)
+
     @property
     def late(self) -> tuple[str, ...]:
         """Sites that were asked and had not answered when the exchange closed."""
