@@ -193,6 +193,20 @@ def test_what_each_guarantee_costs_is_said_in_a_sentence(monkeypatch):
     assert study.advice(of, {}) == ""
 
 
+def test_what_is_recommended_may_be_among_the_runs_with_other_weights(monkeypatch):
+    monkeypatch.setattr("remind_studies.studies.privacy.judge_all", lambda results, metric: results or None)
+    of = request(common=COMMON)
+    method, options = registry.choose("privacy(epsilon = '8', r-max = '2, 4')")
+    study = method.build(options)
+    found: Any = {(SETTINGS, PLAIN): 0.9, (SETTINGS, "site"): 0.7, ("r_max = 2", "site"): 0.8}
+    said = study.advice(of, found)
+    assert "(site, uniform λ and r_max = 2: 0.800, 0.900 without a guarantee)" in said
+    assert 'dro.initial="uniform"' in said
+    assert "privacy.r-max=2.0" in said
+    assert "(site: 0.700, 0.900" in study.advice(of, found | {("r_max = 2", "site"): 0.6})
+    assert "no guarantee:" not in study.advice(of, found | {("r_max = 2", PLAIN): 1.0})
+
+
 @pytest.mark.slow
 def test_a_study_says_what_it_recommends(tmp_path):
     shown = []

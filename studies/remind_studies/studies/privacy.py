@@ -14,7 +14,7 @@ from remind.registry import Options
 from remind.training.private.admission import require_given_scales
 from remind_studies.cells.cell import PLACES, CellResult
 from remind_studies.studies.private import NONE, guaranteed, modes, unprotected
-from remind_studies.studies.private_settings import WEIGHTED, changes
+from remind_studies.studies.private_settings import WEIGHTED, changes, named_weights
 from remind_studies.studies.variants import config_of, listed
 from remind_studies.study import Panel, Request, Settings, Study, registry
 from remind_studies.tuning import judge_all
@@ -57,11 +57,8 @@ class Privacy(Study):
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
         epsilons = self._positive("epsilon", self.options.epsilon)
-        caps = self._caps()
         found = [self._panel(request, f"ε = {e:g}", f"a guarantee of ε = {e:g}", e, {}, {}) for e in epsilons]
-        for cap in caps:
-            title = f"uniform λ, weights of at most {cap:g}, ε = {epsilons[0]:g}"
-            found.append(self._panel(request, f"r_max = {cap:g}", title, epsilons[0], WEIGHTED, {"privacy.r-max": cap}))
+        found += self._weighted(request, epsilons[0]).values()
         if self.options.settings:
             found.append(self._settings(request, epsilons[0]))
         for panel in found:
@@ -90,14 +87,21 @@ class Privacy(Study):
 
     def _best(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
         epsilon = self._positive("epsilon", self.options.epsilon)[0]
-        panel = self._settings(request, epsilon)
-        scores = {arm.name: judge_all(found.get((panel.name, arm.name), ()), request.metric) for arm in panel.arms}
+        settings = self._settings(request, epsilon)
+        runs = {arm.name: (settings, arm) for arm in settings.arms}
+        for cap, weighted in self._weighted(request, epsilon).items():
+            private = [arm for arm in weighted.arms if arm.name in modes(_hospitals(request))]
+            runs |= {named_weights(arm.name, cap): (weighted, arm) for arm in private}
+        scores = {
+            name: judge_all(found.get((panel.name, arm.name), ()), request.metric)
+            for name, (panel, arm) in runs.items()
+        }
         plain, tried = scores.pop(PLAIN), {name: score for name, score in scores.items() if score is not None}
         if not tried:
             return ""
         better = min if EVERY[request.metric].lower_is_better else max
         best = better(tried, key=lambda name: tried[name])
-        arm = next(arm for arm in panel.arms if arm.name == best)
+        panel, arm = runs[best]
         beside = "" if plain is None else f", {plain:.3f} without a guarantee"
         chosen = panel.cell(arm, request.common, request.seeds[0]).settings
         written = " ".join(_pair(key, value) for key, value in chosen.items() if key not in (*PLACES, "seed"))
@@ -136,6 +140,20 @@ class Privacy(Study):
             ]
         title = f"settings for ε = {epsilon:g}"
         return Panel(SETTINGS, title, tuple(arms), clients=request.clients, runner="private", reference=PLAIN)
+
+    def _weighted(self, request: Request, epsilon: float) -> dict[float, Panel]:
+        """Return the panel of each cap of a patient's weight."""
+        return {
+            cap: self._panel(
+                request,
+                f"r_max = {cap:g}",
+                f"uniform λ, weights of at most {cap:g}, ε = {epsilon:g}",
+                epsilon,
+                WEIGHTED,
+                {"privacy.r-max": cap},
+            )
+            for cap in self._caps()
+        }
 
     def _caps(self) -> tuple[float, ...]:
         return self._positive("r-max", self.options.r_max) if self.options.r_max else ()

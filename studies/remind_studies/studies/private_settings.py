@@ -40,7 +40,12 @@ def changes(config: Config, caps: Sequence[float]) -> Iterator[tuple[str, Settin
         yield _named(f"D = 16 and E = 4{also}", faster), {**SMALL, **more, **faster}
     if caps:
         weighted: Settings = {**WEIGHTED, "privacy.r-max": max(caps)}
-        yield _named(f"uniform λ and r_max = {max(caps):g}{also}", faster), {**weighted, **more, **faster}
+        yield _named(f"{named_weights('', max(caps))}{also}", faster), {**weighted, **more, **faster}
+
+
+def named_weights(mode: str, cap: float) -> str:
+    """Return the name of a mode's runs with uniform λ and this cap."""
+    return f"{mode}, uniform λ and r_max = {cap:g}".removeprefix(", ")
 
 
 def _named(change: str, faster: Settings) -> str:
