@@ -65,7 +65,7 @@ def show_config(
     """
     from remind.config_pairs import read_pairs
     from remind.presets import preset_files
-    from remind.privacy_plan import SOME, plan_of, protections_text
+    from remind.privacy_plan import SOME, delta_problem, plan_of, protections_text
     from remind.run_settings import notes, require_hospitals, require_settings
 
     config = Config.from_flat(read_pairs(run_config, "--run-config", preset_files()), "--run-config")
@@ -75,6 +75,8 @@ def show_config(
     plan = plan_of(config, SOME if hospitals is None else (hospitals,), patients)
     lines = ["Protections (docs/privacy.md):", *protections_text(), ""]
     lines += ["A run with these settings:", *(plan.lines() if plan else ["privacy.mode = none: no guarantee"])]
+    if plan and (large := delta_problem("privacy.delta", config.privacy.delta, patients)):
+        lines.append(f"warning: {large}")
     lines += [f"note: {note}" for note in notes(config)]
     print("".join(f"# {line}".rstrip() + "\n" for line in lines))
     print(to_toml(config), end="")

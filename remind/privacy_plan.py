@@ -4,13 +4,14 @@ Everything follows from the run's config, from how many patients the hospital ha
 hospitals share the noise.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from remind.config import Config
 from remind.errors import UserError
-from remind.privacy.accounting import Curve, Mechanism, compose, epsilon, noise_multiplier
+from remind.privacy.accounting import Curve, Mechanism, compose, epsilon, exact_epsilon, noise_multiplier
 from remind.privacy.joint import share_of
 from remind.secagg.limits import FEWEST, least_honest
 
@@ -161,6 +162,34 @@ class Schedule:
         return self.counted.curve() + told * self.losses.curve()
 
 
+def delta_problem(field: str, delta: float, patients: int) -> str:
+    """Return why a δ is too large for so many patients whose data are released together; empty if it is not.
+
+    Parameters
+    ----------
+    patients
+        n; 0: not known.
+
+    Notes
+    -----
+    A mechanism that publishes each patient with a chance of δ keeps the guarantee, and shows δ·n of them on average.
+    """
+    if patients < 1 or delta <= (most := 0.1 / patients):
+        return ""
+    digits = math.floor(math.log10(most))
+    low = math.floor(most / 10.0**digits + 1e-9) * 10.0**digits  # one digit, rounded down
+    return (
+        f"{field} = {delta:g} is more than a tenth of 1/n for n = {patients} patients: the guarantee may fail for "
+        f"one of them. Set it to {low:g} or less"
+    )
+
+
+def patients_together(config: Config, patients: Iterable[int]) -> int:
+    """Return n of δ: the patients of the largest hospital; those of all, where all are in one sum."""
+    each = list(patients)
+    return sum(each) if config.privacy.mode == "joint" else max(each, default=0)
+
+
 def by_own_noise(mechanism: Mechanism, makers: int) -> Mechanism:
     """Return what is left of a release that so many hospitals share the noise of, if all others leave theirs out."""
     return Mechanism(mechanism.what, share_of(mechanism.noise, makers), mechanism.rate, mechanism.steps)
@@ -177,6 +206,8 @@ class PrivacyPlan:
     epsilon
         ε of a training patient, if no round is repeated. None: it follows from the hospital's number of patients, which
         is not known, and is at most `most`.
+    exact
+        The smallest ε of the same releases, if all patients are in each; None: they are sampled, or not known.
     most
         At this ε a hospital leaves the run.
     noise, rate, steps
@@ -190,6 +221,7 @@ class PrivacyPlan:
     mode: str
     delta: float
     epsilon: float | None
+    exact: float | None
     most: float
     noise: float | None
     rate: float | None
@@ -206,6 +238,11 @@ class PrivacyPlan:
         ]
         if self.noise is not None and self.rate is not None:
             found.append(f"steps: {self.steps} with noise {self.noise:.3g} at rate {self.rate:.3g}")
+        if self.epsilon is not None and self.exact is not None:
+            found.append(
+                f"exactly these releases and no other would be epsilon {self.exact:.3g} (one Gaussian mechanism); the "
+                f"ledger counts {self.epsilon:.3g}, which holds too if a round is repeated or the run ends after any"
+            )
         for hospitals, alone in self.own.items():
             found.append(
                 f"without the noise of the other hospitals, if up to {hospitals} share it: epsilon {alone:.3g} of a "
@@ -238,6 +275,7 @@ def plan_of(config: Config, hospitals: Iterable[int], patients: int = 0) -> Priv
         mode=privacy.mode,
         delta=privacy.delta,
         epsilon=epsilon(compose(released), privacy.delta) if known else None,
+        exact=exact_epsilon(released, privacy.delta) if known else None,
         most=privacy.epsilon,
         noise=schedule.noise if known else None,
         rate=schedule.rate if known else None,

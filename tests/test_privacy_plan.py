@@ -13,7 +13,7 @@ from remind.cli import app
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.privacy.accounting import ORDERS
-from remind.privacy_plan import PROTECTIONS, SOME, Schedule, plan_of
+from remind.privacy_plan import PROTECTIONS, SOME, Schedule, delta_problem, patients_together, plan_of
 from remind.secagg.limits import FEWEST, least_honest
 
 ANY: dict[str, Scalar] = {"evaluation.calibration": "none", "method.objective": "erm"}
@@ -69,6 +69,44 @@ def test_noise_that_is_found_stays_below_what_is_wanted(values):
     assert plan.epsilon is not None
     assert 2.5 < plan.epsilon <= 3.0
     assert plan.most == 3.0
+
+
+def test_what_exactly_these_releases_cost_stands_beside_what_the_ledger_counts():
+    """60 rounds and counts, all of σ 5: one Gaussian mechanism of μ² = 61/25 (Opacus' numerical composition: 7.42)."""
+    plan = plan_of(config(JOINT, noise=5.0), [5])
+    assert plan is not None
+    assert plan.epsilon is not None
+    assert plan.exact == pytest.approx(7.405, abs=0.01)
+    assert plan.exact < 0.95 * plan.epsilon
+    assert any(f"would be epsilon {plan.exact:.3g} " in line and f"{plan.epsilon:.3g}" in line for line in plan.lines())
+    sampled = plan_of(config(JOINT, noise=5.0, rate=0.5), [5])
+    assert sampled is not None
+    assert sampled.exact is None
+    assert not any("exactly these releases" in line for line in sampled.lines())
+
+
+@pytest.mark.parametrize(
+    ("delta", "patients", "most"), [(1e-5, 10_001, "9e-06"), (1e-3, 150, "0.0006"), (0.5, 1, "0.1")]
+)
+def test_a_delta_above_a_tenth_of_one_over_n_is_named_with_a_value_that_is_small_enough(delta, patients, most):
+    said = delta_problem("privacy.delta", delta, patients)
+    assert said.startswith(f"privacy.delta = {delta:g} is more than")
+    assert f"n = {patients} patients" in said
+    assert said.endswith(f"Set it to {most} or less")
+    assert delta_problem("privacy.delta", float(most), patients) == ""
+    assert delta_problem("privacy.delta", delta, 0) == "", "n is not known"
+
+
+def test_n_of_delta_is_all_patients_of_one_release():
+    assert patients_together(config(SITE), [300, 20, 70]) == 300
+    assert patients_together(config(JOINT), [300, 20, 70]) == 390
+
+
+def test_remind_config_warns_of_a_delta_that_is_too_large_for_the_patients():
+    for patients, warned in (("10000", False), ("10001", True)):
+        done = CliRunner().invoke(app, ["config", "-c", "private", "-c", "privacy.epsilon=8.0", "--patients", patients])
+        assert done.exit_code == 0, done.output
+        assert ("# warning: privacy.delta = 1e-05 is more than a tenth of 1/n" in done.output) == warned
 
 
 def test_a_rate_that_follows_from_an_unknown_number_gives_a_bound():

@@ -12,7 +12,7 @@ from remind.config import Config
 from remind.errors import UserError
 from remind_client.ledger.account import RunAccount, account_of
 from remind_client.ledger.show import to_rows
-from remind_client.run_plan import plan_lines
+from remind_client.run_plan import plan_for, plan_lines
 from remind_client.site_config import SiteConfig
 
 WORDS = {
@@ -92,7 +92,7 @@ def form_of(site: SiteConfig, run: str) -> str:
             "",
             "## Residual risk",
             "",
-            *_risk(spent, config),
+            *_risk(site, spent, config),
             "",
             "## To be filled in by the hospital",
             "",
@@ -177,21 +177,40 @@ def _none(minimum: int) -> list[str]:
     ]
 
 
-def _risk(run: RunAccount | None, config: Config | None) -> list[str]:
+def _risk(site: SiteConfig, run: RunAccount | None, config: Config | None) -> list[str]:
     if run is None and config is not None and config.privacy.mode != "none":
-        return _odds(config.privacy.epsilon)
+        return _odds(config.privacy.epsilon, _own(site, config))
     if run is None or not math.isfinite(run.epsilon):
         return [
             "A person who sees the changes of the model can find which patients were in a small group, or guess their",
             "labels (docs/privacy.md).",
         ]
-    return _odds(run.epsilon)
+    return _odds(run.epsilon, run.own)
 
 
-def _odds(epsilon: float) -> list[str]:
-    odds = math.exp(min(epsilon, 700))
+def _own(site: SiteConfig, config: Config) -> float | None:
+    """Return the largest ε by the noise of this hospital alone, of a run that has spent nothing yet."""
+    try:
+        plan = plan_for(site, config)
+    except UserError:
+        return None
+    return max(plan.own.values(), default=None) if plan is not None else None
+
+
+def _odds(epsilon: float, own: float | None) -> list[str]:
+    """Return what ε means; `own`: ε by the noise of this hospital alone, where hospitals share it."""
+    odds, alone = (math.exp(min(one, 700)) for one in (epsilon, own or 0.0))
     return [
         "A person who sees all answers, and knows all other patients, can raise the odds of a guess that a patient was",
         f"in the data at most {odds:.3g}-fold (e to the epsilon), apart from a chance of delta. This presumes that the",
         "hospital's secret stays one and that the software does what it says.",
+        *(
+            []
+            if own is None
+            else [
+                "",
+                f"If the other hospitals add none of the noise, or give theirs away: at most {alone:.3g}-fold, by this",
+                f"hospital's own share alone (e to the epsilon of {own:.3g}).",
+            ]
+        ),
     ]

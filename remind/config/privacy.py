@@ -21,7 +21,8 @@ class PrivacyConfig(Section):
     )
     epsilon: Positive = Field(8.0, description="ε that the run may spend on a patient, all releases together")
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
-        1e-5, description="δ: at most a tenth of 1/n of the smallest hospital's n patients"
+        1e-5,
+        description="δ: at most a tenth of 1/n, n: patients of the largest hospital; joint: of all hospitals",
     )
     noise: NonNegative = Field(
         0.0, description="σ of a step, in units of privacy.clip; 0: each hospital finds that of privacy.epsilon"

@@ -98,6 +98,7 @@ def test_what_waits_for_approval_says_what_it_would_cost_before_anything_is_spen
     form = CliRunner().invoke(app, ["ledger", "7", "--form", "-c", str(tmp_path)]).output
     assert f"- {plan.lines()[0]}" in form
     assert "Nothing has been spent yet." in form
+    assert f"(e to the epsilon of {max(plan.own.values()):.3g})" in form.partition("## Residual risk")[2]
     assert "None per patient" not in form
 
 

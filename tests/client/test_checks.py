@@ -97,6 +97,21 @@ def test_policies_that_nobody_wants(site, change, level):
     assert with_remedies(findings)
 
 
+@pytest.mark.parametrize(
+    ("require", "delta", "level"), [("joint", 0.01, "warning"), ("joint", 1e-3, None), ("", 0.01, None)]
+)
+def test_a_delta_that_is_large_for_so_many_patients(site, require, delta, level):
+    """59 patients: at most 1/590."""
+    privacy = site.policy.privacy.model_copy(update={"delta": delta, "require": (require,) if require else ()})
+    here = site.model_copy(update={"policy": site.policy.model_copy(update={"privacy": privacy})})
+    findings = list(local.check_cohort_of(here))
+    assert levels(findings).get("delta") == level
+    if level:
+        [finding] = [finding for finding in findings if finding.check == "delta"]
+        assert finding.seen.startswith("policy.privacy.delta = 0.01 is more than a tenth of 1/n for n = 59 patients")
+        assert finding.remedy == "Set it to 0.001 or less"
+
+
 def test_a_vault_that_does_not_fit(site, tmp_path):
     new_key_file(tmp_path / "key")
     vault = site.vault.model_copy(update={"key_file": str(tmp_path / "key")})

@@ -1,5 +1,7 @@
 """Three hospitals behind their doors share the noise of a run: what is paid, logged, told, and on the form."""
 
+import math
+
 import pytest
 
 from remind.config import Scalar
@@ -61,7 +63,11 @@ def test_three_hospitals_pay_for_the_sum_and_know_what_their_own_share_gives(tmp
         head, *rows = to_csv(site.privacy_ledger.spends()).splitlines()
         assert head.endswith("own_noise")
         assert [row.rsplit(",", 1)[1] != "" for row in rows if "gradient" in row] == [True, True]
-        assert f"**epsilon {run.own:.3g} at delta 1e-05**" in form_of(site, "one")
+        assert f"**epsilon {run.own:.3g} at delta 1e-05**" in form
+        risk = form.partition("## Residual risk")[2]
+        assert f"at most {math.exp(run.epsilon):.3g}-fold (e to the epsilon)" in risk
+        assert f"add none of the noise, or give theirs away: at most {math.exp(run.own):.3g}-fold" in risk
+        assert f"(e to the epsilon of {run.own:.3g})" in risk
         events = [entry["event"] for entry in site.audit_log.entries()]
         assert events.count("spent") == len({(row.round, row.question) for row in site.privacy_ledger.spends()})
 

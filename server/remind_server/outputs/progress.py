@@ -17,7 +17,7 @@ from remind.metrics.score import Score
 from remind.metrics.scores import EVERY, scores_of
 from remind.metrics.statistics import merge
 from remind.outcomes.base import unsupported
-from remind.privacy_plan import plan_of
+from remind.privacy_plan import delta_problem, patients_together, plan_of
 from remind.privacy_reach import warnings as too_much_noise
 from remind.secagg.limits import FEWEST
 from remind_server.outputs.progress_tables import (
@@ -236,7 +236,10 @@ def _plan_lines(start: RunStart) -> list[str]:
     if plan is None:
         return []
     patients = [sum(counts.values()) for counts in start.sites.values()]
-    return [*plan.lines(), *(f"warning: {text}" for text in too_much_noise(start.config, start.schema, patients))]
+    privacy = start.config.privacy
+    large = delta_problem("privacy.delta", privacy.delta, patients_together(start.config, patients))
+    warnings = [*([large] if large else []), *too_much_noise(start.config, start.schema, patients)]
+    return [*plan.lines(), *(f"warning: {text}" for text in warnings)]
 
 
 def _measured(record: RoundRecord) -> bool:
