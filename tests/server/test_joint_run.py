@@ -51,26 +51,26 @@ def config(**changes: Scalar) -> Config:
     return Config.from_flat(BASE | JOINT | changes)
 
 
+def one_site(folder, settings, name, keeps_answers=False, limits=None, secrets=None):
+    """A site as it is in a new process: what it knows lies in its folder."""
+    store = SiteStore(folder / name)
+    ledger = PrivacyLedger(folder / name / "privacy")
+    spender = Spender(ledger, "run", (limits or {}).get(name, limits_of(settings)))
+    return Site(
+        name,
+        cohort(MIXES[name], list(MIXES).index(name), of=given()),
+        settings,
+        store,
+        CPU,
+        keeps_answers=keeps_answers,
+        secret=(secrets or {}).get(name, simulated_secret(0, name)),
+        spender=spender,
+        secure=SecureAnswers("run", name, fingerprint(settings), store, None, virtual=True),
+    )
+
+
 def sites(folder, settings, keeps_answers=False, limits=None, secrets=None):
-    found = []
-    for seed, (name, mix) in enumerate(MIXES.items()):
-        store = SiteStore(folder / name)
-        ledger = PrivacyLedger(folder / name / "privacy")
-        spender = Spender(ledger, "run", (limits or {}).get(name, limits_of(settings)))
-        found.append(
-            Site(
-                name,
-                cohort(mix, seed, of=given()),
-                settings,
-                store,
-                CPU,
-                keeps_answers=keeps_answers,
-                secret=(secrets or {}).get(name, simulated_secret(0, name)),
-                spender=spender,
-                secure=SecureAnswers("run", name, fingerprint(settings), store, None, virtual=True),
-            )
-        )
-    return found
+    return [one_site(folder, settings, name, keeps_answers, limits, secrets) for name in MIXES]
 
 
 def run(several, lost=lambda message: False):
