@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder
 from remind.errors import UserError, several
-from remind.federation.blocks import ENCODERS, SHARED, block_of, encoder_block, group_block
+from remind.federation.blocks import SHARED, block_of, encoder_block, group_block
 from remind.methods import methods_of
 from remind.training.site_model import fusion_of
 
@@ -24,13 +24,15 @@ class GlobalModel:
     @classmethod
     def build(cls, config: Config, schema: CohortSchema, groups: Iterable[int]) -> "GlobalModel":
         """Return a new model: shared fusion, a block per group, and encoders if they are shared."""
-        tensors = _fusion(config, schema, groups)
+        fusion = fusion_of(schema, config)
+        fusion.add_groups(sorted(groups), config.seed)
+        encoders = nn.ModuleDict()
         if config.federation.encoders == "shared":
             for modality in schema.modalities:
-                encoder = build_encoder(modality, config.model, config.seed)
-                tensors |= {f"{ENCODERS}{modality.name}.{n}": p.detach() for n, p in encoder.named_parameters()}
-        travels = methods_of(config).rule.travels
-        return cls(_in_precision({name: tensor for name, tensor in tensors.items() if travels(name)}, config))
+                encoders[modality.name] = build_encoder(modality, config.model, config.seed)
+        whole = nn.ModuleDict({"fusion": fusion, "encoders": encoders})
+        travels = methods_of(config).rule.travels_in(whole)
+        return cls(_in_precision({n: p.detach() for n, p in whole.named_parameters() if travels(n)}, config))
 
     @classmethod
     def begun_with(
@@ -73,12 +75,6 @@ class GlobalModel:
         """Return the tensors for a site: shared ones, those of its groups, and shared encoders of its modalities."""
         blocks = {SHARED, *map(group_block, groups), *map(encoder_block, modalities)}
         return {name: tensor for name, tensor in self.tensors.items() if block_of(name) in blocks}
-
-
-def _fusion(config: Config, schema: CohortSchema, groups: Iterable[int]) -> dict[str, Tensor]:
-    fusion = fusion_of(schema, config)
-    fusion.add_groups(sorted(groups), config.seed)
-    return {f"fusion.{name}": p.detach() for name, p in fusion.named_parameters()}
 
 
 def _in_precision(tensors: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:

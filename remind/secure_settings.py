@@ -72,7 +72,7 @@ def require_noise(config: Config, hospitals: int) -> None:
 def _one_step(methods: Methods) -> bool:
     """Return whether a round of the rule is nothing but steps, with all that trains sent."""
     rule = type(methods.rule)
-    return rule.work is Rule.work and rule.server_step is Rule.server_step and rule.travels is Rule.travels
+    return rule.work is Rule.work and rule.server_step is Rule.server_step and rule.sends_all()
 
 
 def _sums(methods: Methods) -> bool:

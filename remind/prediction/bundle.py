@@ -12,6 +12,7 @@ from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import needs_fit
 from remind.errors import UserError
+from remind.federation.rules.base import registry as rules
 from remind.metrics.calibration import CALIBRATION, Calibration, read_calibration
 from remind.model_file import load_model
 from remind.prediction.site_part import FILE, SitePart, about_of, open_part
@@ -73,8 +74,10 @@ class Bundle:
 
     @property
     def serves_everybody(self) -> bool:
-        """Whether the model needs no hospital's part: all encoders are shared or frozen, and none is fitted locally."""
+        """Whether the model needs no hospital's part: hospitals keep no part of it, and fit no encoder."""
         if not self.tensors or self.config.federation.encoders == "local" or self.config.model.stays:
+            return False
+        if not _sends_all(self.config.method.rule):
             return False
         return not any(needs_fit(modality, self.config.model) for modality in self.schema.modalities)
 
@@ -109,6 +112,14 @@ class Bundle:
             )
         found = self.parts[site]
         return found if isinstance(found, SitePart) else SitePart.of(open_part(found), str(found))
+
+
+def _sends_all(rule: str) -> bool:
+    """Return whether a federated rule keeps no part of the model at the hospitals; true if it is not installed here."""
+    try:
+        return rules.choose(rule)[0].build.sends_all()
+    except UserError:
+        return True
 
 
 def read_bundle(folder: str | Path) -> Bundle:

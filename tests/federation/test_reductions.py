@@ -12,7 +12,6 @@ from remind.config import Config, Scalar
 from remind.federation.blocks import block_of
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
-from remind.federation.rules.fedbn import is_norm
 from remind.global_model import GlobalModel
 from remind.training.site_model import fusion_of
 from remind_server.rounds.strategy import FedRemind
@@ -176,16 +175,20 @@ def test_fedrep_of_one_step_is_fedavg_but_for_the_heads(known, tmp_path):
     assert not torch.equal(heads[0], heads[1])
 
 
-def test_fedbn_in_the_first_round_is_lg_but_for_the_norms(known, tmp_path):
-    local = {"federation__encoders": "local"}
-    lg = known(method__rule="lg", **local).recorder.models[0]
-    found = Run(tmp_path, method__rule="fedbn", **local)
+@pytest.mark.parametrize(("rule", "encoders"), [("lg", "local"), ("fedavg", "shared")])
+def test_fedbn_in_the_first_round_is_lg_or_fedavg_but_for_the_norms(rule, encoders, known, tmp_path):
+    changes = {"federation__encoders": encoders, "model__encoders__table": "features"}  # whose layer has two norms
+    all_of_it = known(method__rule=rule, **changes).recorder.models[0]
+    found = Run(tmp_path, method__rule="fedbn", **changes)
     body = found.recorder.models[0]
-    assert set(lg) - set(body) == {n for n in lg if is_norm(n)} != set()
-    assert_same(lg, body)
-    own = [{n: t for n, t in one.store.kept().items() if is_norm(n)} for one in found.sites]
-    assert all(kept.keys() == set(lg) - set(body) for kept in own)
-    assert not torch.equal(own[0]["fusion.norm.weight"], own[1]["fusion.norm.weight"])
+    stay = set(all_of_it) - set(body)
+    assert stay == {n for n in all_of_it if "norm" in n} != set()
+    assert any(n.startswith("encoders.") for n in stay) == (encoders == "shared")
+    assert_same(all_of_it, body)
+    models = [found.model_of(one) for one in found.sites]
+    for name in stay:
+        own = [whole[name] for whole in models if name in whole]
+        assert len(own) < 2 or not torch.equal(own[0], own[1]), name
 
 
 @pytest.mark.parametrize("steps", [2, 3])

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.schema import CohortSchema
@@ -15,11 +16,11 @@ from remind.metrics.calibration import CALIBRATION, Calibration, OperatingPoint,
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, collect
 from remind.objectives.base import registry as objectives
-from remind.prediction.bundle import of_part
+from remind.prediction.bundle import Bundle, of_part
 from remind.prediction.predictor import Predictor, load
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
-from tests.builders.cohorts import NAMES, cohort
+from tests.builders.cohorts import NAMES, cohort, schema
 from tests.builders.configs import settings
 from tests.builders.grids import SiteGrid
 from tests.builders.predicting import of_test, train
@@ -107,6 +108,26 @@ def test_the_chosen_round_with_the_encoders_that_belong_to_it(routing, tmp_path)
 
 def test_ditto_predicts_with_the_personal_model_its_shared_encoders_included(tmp_path):
     compare(*train(tmp_path, **{"method.rule": "ditto", "federation.encoders": "shared"}))
+
+
+def test_fedbn_predicts_with_each_hospitals_norms_in_encoders_that_are_shared(tmp_path):
+    changes = {"federation.encoders": "shared", "model.encoders.table": "features"}
+    results, recorder, patients = train(tmp_path, **{"method.rule": "fedbn"}, **changes)
+    compare(results, recorder, patients)
+
+
+@pytest.mark.parametrize(
+    ("rule", "serves"),
+    [("fedavg", True), ("ditto", True), ("fedbn", False), ("fedrep", False), ("not installed", True)],
+)
+def test_a_model_of_which_hospitals_keep_a_part_does_not_serve_everybody(rule, serves):
+    given = schema(series=())
+    fixed = [table.model_copy(update={"standardise": "given"}) for table in given.modalities]
+    config = settings({"method.rule": rule, "federation.encoders": "shared"})
+    bundle = Bundle(
+        "here", config, given.model_copy(update={"modalities": fixed}), 1, {1: 9}, {1: 1.0}, {"x": torch.zeros(1)}
+    )
+    assert bundle.serves_everybody == serves
 
 
 def test_a_retrieving_model_with_a_personal_head(tmp_path):

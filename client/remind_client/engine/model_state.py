@@ -102,7 +102,7 @@ class ModelState:
         if strange := sorted(n for n, t in self.beside.items() if known.get(n) != t.shape):
             raise ValueError(f"tensor {strange[0]} is not one that this site accepts")
         groups_here = None if rule.groups_travel else tuple(self._patients.counts)
-        received = install(self.model, tensors, shared, self._config.seed, groups_here, rule.travels)
+        received = install(self.model, tensors, shared, self._config.seed, groups_here, rule.travels_in)
         self._received = any(name.startswith(ENCODERS) for name in received)
         if self._received:
             self.mark_changed()
@@ -153,8 +153,9 @@ class ModelState:
         stage, since, wanted
             See `SiteStore.save`.
         """
-        stays = {n: p.detach() for n, p in self.model.named_parameters() if self._stays(n)}
-        kept = self.kept | stays
+        travels = self._rule.travels_in(self.model)  # encoders are stored separately
+        stays = {n: p for n, p in self.model.named_parameters() if not n.startswith(ENCODERS) and not travels(n)}
+        kept = self.kept | {name: parameter.detach() for name, parameter in stays.items()}
         if optimizer is None:
             self._store.save_kept(kept)
         elif trained or self._pretrained or self._received:
@@ -168,7 +169,8 @@ class ModelState:
         """Refuse a message that leaves out encoders which this site has not, or no longer."""
         if not held:
             return
-        named = {name: p for name, p in self.model.named_parameters() if self._rule.travels(name)}
+        travels = self._rule.travels_in(self.model)
+        named = {name: p for name, p in self.model.named_parameters() if travels(name)}
         here = digests(encoders_of(named), self._config.federation.dtype)
         if lacking := sorted(block for block, digest_ in held.items() if here.get(block) != digest_):
             raise ValueError(f"the message leaves out {', '.join(lacking)}, which this site no longer has")
@@ -181,10 +183,6 @@ class ModelState:
         pretrain(self.model, self._patients.cohort, self._config, seed)
         self._pretrained = True
         self.mark_changed()
-
-    def _stays(self, name: str) -> bool:
-        """Return whether a parameter stays at this site under the federated rule; encoders are stored separately."""
-        return not name.startswith(ENCODERS) and not self._rule.travels(name)
 
     def reset(self) -> None:
         """Reset encoders, optimiser and the rule's state to those before the first round.

@@ -4,12 +4,12 @@ Both ends build the rule from the same config. The coordinator asks it how to we
 hospital asks it what to send and what to do in a round.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from remind.config import Config
 from remind.federation.aggregation import BlockAverage, Reply
@@ -21,6 +21,7 @@ from remind.registry import Options, Registry
 from remind.training.work import LocalWork
 
 Tensors = Mapping[str, Tensor]
+Travels = Callable[[str], bool]  # whether a parameter, by name, is sent
 EVERY = ("local", "frozen", "shared")
 
 
@@ -150,6 +151,15 @@ class Rule:
     def travels(self, name: str) -> bool:
         """Return whether a parameter of the model is sent; ``federation.encoders`` decides about encoders."""
         return True
+
+    def travels_in(self, model: nn.Module) -> Travels:
+        """Return `travels` for a model with ``fusion`` and ``encoders``, for a rule that must see their layers."""
+        return self.travels
+
+    @classmethod
+    def sends_all(cls) -> bool:
+        """Return whether no parameter stays at a site but encoders, as ``federation.encoders`` says."""
+        return cls.travels is Rule.travels and cls.travels_in is Rule.travels_in
 
     # At a site
 
