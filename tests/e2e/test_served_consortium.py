@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,11 @@ from tests.machine import until
 pytestmark = pytest.mark.slow
 
 
-def test_three_hospitals_train_two_rounds(coordinator, hospital, tmp_path):
-    """Encoders stay at the sites, and the run survives the death of a SuperLink."""
+CUT = 30.0  # seconds
+
+
+def test_three_hospitals_train_three_rounds(coordinator, hospital, tmp_path):
+    """Encoders stay at the sites. The run survives the death of SuperLink and proxy, and a cut connection."""
     names = ["cleveland", "hungarian", "switzerland"]
     sites = [hospital(coordinator, name) for name in names]
     for seed, site in enumerate(sites):
@@ -34,24 +38,40 @@ def test_three_hospitals_train_two_rounds(coordinator, hospital, tmp_path):
     for site in sites:
         until(partial(coordinator.online, site.name), f"{site.name} online")
     out = tmp_path / "results"
-    settings = "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=2 federation.min-sites=3 "
+    settings = "train.warmup-rounds=1 train.routing-rounds=2 train.local-steps=2 federation.min-sites=3 "
     command = [sys.executable, "-m", "remind_server.consortium", "run", str(coordinator.where), "--wait"]
     run = subprocess.Popen(
         [*command, "-c", settings + f'results="{out}"'], env=coordinator.env, stdout=subprocess.PIPE, text=True
     )
     until((out / "rounds.jsonl").exists, "first round", 400)
     os.kill(coordinator.pids()["superlink"], signal.SIGKILL)  # the run must not notice
+    until(lambda: len((out / "rounds.jsonl").read_text().splitlines()) > 1, "second round", 400)
+    stand_still(coordinator.pids()["proxy"], CUT)
+    os.kill(coordinator.pids()["proxy"], signal.SIGKILL)
     said, _ = run.communicate(timeout=1600)
     assert run.returncode == 0, said
     assert "finished:completed" in said
     assert coordinator("bundle", coordinator.where).strip() in said
     rounds = [json.loads(line) for line in (out / "rounds.jsonl").open()]
-    assert [r["answered"] for r in rounds] == [names, names], "sites by their registered names"
+    assert [r["answered"] for r in rounds] == [names] * 3, "sites by their registered names"
     assert set(json.loads((out / "config.json").read_text())["sites"]) == set(names)
     for site in sites:
         assert list((site.home / "state").glob("run-*/state.pt")), "encoders rest at the site"
     assert not list(out.glob("sites")), "and nowhere else"
-    assert "superlink ended (SIGKILL)" in coordinator.log.read_text()
+    for part in ("superlink", "proxy"):
+        assert f"{part} ended (SIGKILL)" in coordinator.log.read_text()
+
+
+def stand_still(pid: int, seconds: float) -> None:
+    """Stop a process and its children for some seconds, as if the network were cut: nothing passes."""
+    stopped = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    for each in stopped:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        for each in stopped:
+            os.kill(each, signal.SIGCONT)
 
 
 def test_an_unknown_key_is_refused(coordinator, hospital):
