@@ -60,8 +60,13 @@ def from_record(record: RecordDict, bounds: Bounds | None = None) -> tuple[Messa
     ValueError
         The record differs from what `to_record` makes, or its message is not valid for its type.
     """
-    texts, arrays = record.config_records.get("message"), record.array_records.get("buffer")
-    if texts is None or list(texts) != ["json"] or len(record) != (1 if arrays is None else 2):
+    texts, arrays = record.get("message"), record.get("buffer")  # a view by type would keep the record (flower §14)
+    if (
+        not isinstance(texts, ConfigRecord)
+        or list(texts) != ["json"]
+        or not (arrays is None or isinstance(arrays, ArrayRecord))
+        or len(record) != (1 if arrays is None else 2)
+    ):
         raise ValueError(f"message holds records {listed(sorted(record))}, not one JSON text and at most one buffer")
     text = str(texts["json"])
     if bounds is not None:

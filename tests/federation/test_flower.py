@@ -1,5 +1,7 @@
 """The wire format: what `to_record` makes comes back, anything else is refused with a ValueError and no other error."""
 
+import gc
+import weakref
 from contextlib import suppress
 from io import BytesIO
 
@@ -25,6 +27,19 @@ def test_round_trip(size):
     assert received.dtype == np.uint8
     np.testing.assert_array_equal(received, buffer)
     assert from_record(to_record(ENROL))[1].size == 0
+
+
+def test_a_record_that_was_read_is_freed_at_once():
+    """Without a garbage collection: a server has the answers of a whole round in memory otherwise (flower §14)."""
+    sent = to_record(ENROL, np.arange(5, dtype=np.uint8))
+    arrays = weakref.ref(sent["buffer"])
+    gc.disable()
+    try:
+        from_record(sent)
+        del sent
+        assert arrays() is None
+    finally:
+        gc.enable()
 
 
 def array(data: bytes, stype: str = "numpy.ndarray") -> RecordDict:

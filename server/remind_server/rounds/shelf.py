@@ -54,7 +54,9 @@ class Shelf:
 
     def put(self, key: str, record: RecordDict) -> None:
         """Store a record."""
-        arrays = {name: {k: self._write(a) for k, a in r.items()} for name, r in record.array_records.items()}
+        arrays = {
+            name: {k: self._write(a) for k, a in r.items()} for name, r in record.items() if isinstance(r, ArrayRecord)
+        }
         rest = RecordDict({name: part for name, part in record.items() if name not in arrays})
         self._records[key] = (rest, arrays)
 

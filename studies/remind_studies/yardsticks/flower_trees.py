@@ -64,7 +64,7 @@ def _client(step: Step, failed: list[Exception]) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        hospital, model = int(context.node_config["partition-id"]), _bytes(message.content.array_records["arrays"])
+        hospital, model = int(context.node_config["partition-id"]), _bytes(message.content["arrays"])
         try:
             model = step(hospital, model)
         except Exception as error:
@@ -80,7 +80,8 @@ def _record(model: bytes) -> ArrayRecord:
     return ArrayRecord([np.frombuffer(model, dtype=np.uint8)])
 
 
-def _bytes(arrays: ArrayRecord) -> bytes:
+def _bytes(arrays: object) -> bytes:
+    assert isinstance(arrays, ArrayRecord)
     return arrays["0"].numpy().tobytes()
 
 
