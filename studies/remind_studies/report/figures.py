@@ -108,8 +108,9 @@ def trace_plot(view: PanelView) -> Picture | None:
 
 def sweep_plots(views: Sequence[PanelView]) -> list[Picture]:
     """Plot the study's measure over its tables, and the score of all patients where it is another."""
-    measures = dict.fromkeys((views[0].results.measure, "overall")) if views else ()
-    plotted = (_sweep_plot(views, measure) for measure in measures)
+    if not views:
+        return []
+    plotted = (_sweep_plot(views, measure) for measure in dict.fromkeys((views[0].results.measure, "overall")))
     return [picture for picture in plotted if picture is not None]
 
 
