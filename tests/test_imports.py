@@ -185,3 +185,17 @@ def test_a_circle_is_found_wherever_its_imports_stand():
     edges = {module: imports_of(body, module, text) for module, body in text.items()}
     assert set(circle(edges)) == set(text)
     assert circle({**edges, "remind.c": set()}) == []
+
+
+def from_tests(text: str) -> list[str]:
+    """The modules of tests that a module takes names out of, with its lines."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    return [f"{node.lineno}: {node.module}" for node in nodes if re.match(r"tests\.(?:.*\.)?test_", node.module or "")]
+
+
+def test_no_test_takes_names_out_of_a_module_of_tests():
+    """What several tests need lies in tests/builders; a contract is imported as a whole module."""
+    texts = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    assert {name: found for name, text in texts.items() if (found := from_tests(text))} == {}
+    assert from_tests("from tests.client.test_bundle import fab") == ["1: tests.client.test_bundle"]
+    assert from_tests("from tests.fusion import test_every_method as contract") == []

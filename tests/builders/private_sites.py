@@ -32,10 +32,10 @@ PRIVATE: dict[str, Scalar] = {
 SECRET = bytes(range(32))
 
 
-def given_scale() -> CohortSchema:
+def given_scale(classes: int = 2) -> CohortSchema:
     """A schema of tables whose numbers are standardised as it declares."""
     scale = {"mean": {"p": 0.0, "r": 0.0}, "std": {"p": 1.0, "r": 1.0}, "standardise": "given"}
-    of = schema(series=())
+    of = schema(series=(), classes=classes)
     return of.model_copy(update={"modalities": tuple(m.model_copy(update=scale) for m in of.modalities)})
 
 

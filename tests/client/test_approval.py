@@ -20,10 +20,10 @@ from remind_client.launcher.door import Door
 from remind_client.policy import configurations
 from remind_client.policy.rules import fingerprint
 from remind_client.run_plan import NO_GUARANTEE, plan_lines
+from tests.builders.bundles import fab
 from tests.builders.configs import settings
 from tests.builders.site_files import asked as message
 from tests.builders.site_files import context, write_site
-from tests.client.test_bundle import fab
 
 PRINT = fingerprint(Config())
 

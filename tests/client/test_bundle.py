@@ -14,26 +14,9 @@ from hypothesis import strategies as st
 
 from remind_client.policy import bundle as bundle_module
 from remind_client.policy.bundle import OURS, BundleError, look
+from tests.builders.bundles import PROJECT, fab
 
 ROOT = Path(__file__).parents[2]
-PROJECT = f"""
-[project]
-name = "app"
-version = "1"
-[tool.flwr.app]
-publisher = "someone"
-[tool.flwr.app.components]
-serverapp = "remind_server.app:app"
-clientapp = "{OURS}"
-"""
-
-
-def fab(files: dict[str, str | bytes] | None = None, project: str = PROJECT) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, text in {"pyproject.toml": project, ".info/CONTENT": "x", **(files or {})}.items():
-            archive.writestr(name, text)
-    return out.getvalue()
 
 
 def test_a_bundle_of_configuration():

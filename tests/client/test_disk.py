@@ -23,10 +23,10 @@ from remind_client.vault.errors import VaultError
 from remind_client.vault.key import VaultKey
 from remind_client.vault.vault import PlainVault, SealedVault
 from tests.builders import cohorts
+from tests.builders.bundles import fab
+from tests.builders.doors import ENROL, Recorder
 from tests.builders.site_files import asked, context, write_site
-from tests.client.test_bundle import fab
-from tests.client.test_door import ENROL, Recorder
-from tests.client.test_store import held, saved
+from tests.builders.site_stores import held, saved
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/ward-7/state.pt")
 

@@ -1,12 +1,10 @@
 """The door: requests that the app never receives, and data that never leave."""
 
 import json
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from remind.config import Config
 from remind.data.cohort.cohort import TRAIN
@@ -14,90 +12,23 @@ from remind.data.cohort.read import read_cohort
 from remind.data.sites.split import assign_split
 from remind.data.synthetic.write import write_cohort
 from remind.federation.flower import from_record, to_record
-from remind.federation.message_statistics import LossSum
-from remind.federation.messages import Enrol, Enrolment, Examination, Examine, Refusal, Report, Task
+from remind.federation.messages import Enrolment, Examination, Examine, Refusal
 from remind.groups import counts
-from remind.version import VERSION
 from remind_client.app import app as real_app
 from remind_client.audit.verify import verify
 from remind_client.launcher.door import Door
 from tests.builders import cohorts, configs
+from tests.builders.bundles import fab
+from tests.builders.doors import BUFFER, ENROL, NOON, POLICY, Recorder, ask, enrolment, task_and_report, tiny_index
+from tests.builders.evaluations import evaluation
 from tests.builders.site_files import asked, context, write_site
-from tests.client.test_bundle import fab
-from tests.client.test_suppress import evaluation
 
-POLICY = '[policy]\nruns = ["*"]\nminimum_patients = 10\nminimum_batch = 8\n'
-NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-ENROL = to_record(Enrol(version=VERSION))
 SECRET = "Anna Smith, /data/ward-7"
-
-
-class Recorder:
-    """An app that notes what reached it and answers what it is told to."""
-
-    def __init__(self, answer):
-        self.answer, self.seen, self.loaded = answer, [], 0
-        app = ClientApp()
-        for register in (app.query, app.train, app.evaluate):
-            register()(self.handle)
-        self.app = app
-
-    def handle(self, message, ctx):
-        self.seen.append(dict(ctx.run_config))
-        answer = self.answer
-        if isinstance(answer, Exception):
-            raise answer
-        return Message(answer, reply_to=message)
-
-    def load(self, bundle):
-        self.loaded += 1
-        return self.app
 
 
 @pytest.fixture
 def site(tmp_path):
     return write_site(tmp_path / "site", POLICY)
-
-
-def ask(site, recorder, content=ENROL, kind="query", bundle=None, **settings):
-    """Answer's message, and its buffer."""
-    door = Door(site, now=lambda: NOON)
-    reply = door.answer(bundle or fab(), asked(content, kind), context(site, **settings), recorder.load)
-    assert not reply.has_error()
-    return from_record(reply.content)
-
-
-def enrolment(**changes):
-    values = {
-        "site": "north",
-        "version": VERSION,
-        "cohort_schema": {},
-        "fingerprint": "f",
-        "counts": {3: 20, 5: 4},
-        "observed": (3, 5, 6),
-    }
-    return to_record(Enrolment(**(values | changes)))
-
-
-def task_and_report(**changes):
-    index = tiny_index()
-    values = {"round": 2, "stage": 1, "stage_round": 0, "stage_rounds": 1, "seed": 0}
-    task = Task(**values, weights={3: 1.0}, counts={3: 40}, block_weights={}, index=index)
-    answer = {"round": 2, "share": 0.5, "seconds": 1.0, "index": index}
-    parts = {"train": {3: LossSum(count=20, loss_sum=9.0)}, "validation": {3: evaluation(4), 5: evaluation(11)}}
-    return task, Report(**(answer | parts | changes))
-
-
-def tiny_index():
-    from remind.federation.blocks import Entry
-
-    return (
-        Entry(name="fusion.groups.3.phi", block="group:3", shape=(2,), dtype="float32"),
-        Entry(name="fusion.head.weight", block="shared", shape=(3,), dtype="float32"),
-    )
-
-
-BUFFER = np.zeros(20, np.uint8)
 
 
 def test_an_enrolment_leaves_without_small_groups(site):

@@ -24,8 +24,8 @@ from flwr.supernode.runtime import run_clientapp
 from remind_client import flower_internals as ours
 from remind_client.supernode.loop import Steps
 from remind_client.supervisor.flower import Connection, commands
+from tests.builders.bundles import fab
 from tests.builders.site_files import asked, write_site
-from tests.client.test_bundle import fab
 
 PROGRAM = import_module("flwr.supernode.cli.flower_supernode")  # its package has a function under this name
 EXECUTOR = import_module("flwr.supercore.cli.flower_superexec")

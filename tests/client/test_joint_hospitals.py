@@ -16,7 +16,7 @@ from remind_server.rounds.strategy import FedRemind
 from tests.builders import configs
 from tests.builders.observers import Recorder
 from tests.builders.private_sites import given_scale
-from tests.client.test_secure_hospitals import NAMES, POLICY, SETTINGS, Doors, hospitals
+from tests.builders.secure_hospitals import NAMES, POLICY, SETTINGS, Doors, hospitals
 
 JOINT: dict[str, Scalar] = SETTINGS | {
     "privacy.mode": "joint",

@@ -28,6 +28,7 @@ from tests.builders.cohorts import cohort, schema
 from tests.builders.configs import settings
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
+from tests.builders.private_sites import given_scale
 
 PRIVATE: dict[str, Scalar] = {
     "privacy.mode": "site",
@@ -41,19 +42,12 @@ MIXES = {"s1": [1, 1, 3] * 10, "s2": [3, 5, 7] * 10}
 CPU = torch.device("cpu")
 
 
-def given(classes=2):
-    """Tables whose numbers are standardised as declared."""
-    of = schema(series=(), classes=classes)
-    scale = {"mean": {"p": 0.0, "r": 0.0}, "std": {"p": 1.0, "r": 1.0}, "standardise": "given"}
-    return of.model_copy(update={"modalities": tuple(m.model_copy(update=scale) for m in of.modalities)})
-
-
 def sites(folder, changes=None, secrets=None, keeps_answers=False, mixes=None):
     config = settings(PRIVATE | (changes or {}))
     return [
         Site(
             name,
-            cohort(mix, seed, of=given()),
+            cohort(mix, seed, of=given_scale()),
             config,
             SiteStore(folder / name),
             CPU,

@@ -19,9 +19,9 @@ from remind_client.store.site_store import SiteStore
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid
+from tests.builders.secagg_parties import enrolled
+from tests.builders.secure_runs import MIXES, ONE, SECURE, config
 from tests.builders.sites import site
-from tests.secagg.consortium import enrolled
-from tests.server.test_secure_run import MIXES, ONE, SECURE, config
 
 
 class Taps(SiteGrid):

@@ -9,8 +9,8 @@ from remind.federation.flower import to_record
 from remind.federation.messages import Refusal
 from remind.federation.secure_messages import Dealt, MaskedAnswer, Prepare, Secure, Unmasked
 from remind.secagg.slot_messages import MaskedHeader, OpenedShares
+from tests.builders.doors import BUFFER, POLICY, Recorder, ask, enrolment, task_and_report
 from tests.builders.site_files import write_site
-from tests.client.test_door import BUFFER, POLICY, Recorder, ask, enrolment, task_and_report
 
 RUN = {"federation.secure-aggregation": True}
 SECURE = Secure(slot=0, observers={"group:3": ("a", "b", "north")}, patient={3: 0.025}, whole={"group:3": 1.0})

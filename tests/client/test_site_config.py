@@ -21,19 +21,10 @@ from remind_client.initialise import TEMPLATE, initialise
 from remind_client.site_config import SiteConfig, load_site_config
 from remind_client.vault.key import new_key_file
 from remind_client.vault.vault import PlainVault, SealedVault
+from tests.builders.kits import kit
 from tests.builders.site_files import TOML, write_site
 
 ROOT = Path(__file__).parents[2]
-
-
-def kit(folder: Path, site: str = "north", cohort: str = "") -> Path:
-    """As the coordinator's kit."""
-    folder.mkdir()
-    (folder / "ca.crt").write_text("certificate")
-    (folder / "site.toml").write_text(
-        f'site = "{site}"\ncohort = "{cohort}"\n\n[coordinator]\nconsortium = "test"\naddress = "fl.example.org:443"\n'
-    )
-    return folder
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess:

@@ -1,13 +1,11 @@
 """Suppression, property by property: the data of a small group are in no part of any message."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from remind.federation.message_statistics import Evaluation, LossSum
 from remind.federation.messages import Enrolment, Examination, Report
-from remind.metrics.statistics import collect
 from remind_client.policy.suppress import (
     KNOWN,
     UnknownFieldError,
@@ -17,27 +15,11 @@ from remind_client.policy.suppress import (
     suppress_examination,
     suppress_report,
 )
+from tests.builders.evaluations import evaluation
 
 GROUPS = st.integers(1, 15)
 COUNTS = st.dictionaries(GROUPS, st.integers(1, 40), max_size=10)
 MINIMUM = st.integers(1, 45)
-
-
-def evaluation(count: int) -> Evaluation:
-    rng = np.random.default_rng(count)
-    p_B = rng.uniform(0.01, 0.99, count)
-    log_p_BC = np.log(np.stack([1 - p_B, p_B], axis=1))
-    ones_B, zeros_B = np.ones(count, np.int64), np.zeros(count)
-    return Evaluation.of(
-        collect(
-            ones_B,
-            rng.integers(0, 2, count),
-            rng.uniform(0, 1, count),
-            log_p_BC,
-            zeros_B,
-            rng.dirichlet(np.ones(4), count),
-        )[1]
-    )
 
 
 def enrolment(counts: dict[int, int], only_observed: list[int]) -> Enrolment:

@@ -12,8 +12,8 @@ from remind.federation.messages import Enrol, Refusal
 from remind_client.flower_internals import RunNotRunningException, TaskLine
 from remind_client.launcher.door import Door
 from remind_client.launcher.task import TaskCall, TaskStopped, run_task
+from tests.builders.bundles import fab
 from tests.builders.site_files import asked, context, write_site
-from tests.client.test_bundle import fab
 
 CALL = TaskCall("127.0.0.1:1", "token", None, insecure=True)
 SECRET = "Anna Smith"

@@ -9,8 +9,8 @@ from remind_client.supervisor import run as supervisor
 from remind_client.vault.stream import MAGIC
 from remind_client.vault.vault import PlainVault, SealedVault
 from remind_client.vault_begin import make_key, seal_what_is_clear
+from tests.builders.kits import kit
 from tests.builders.site_files import write_site
-from tests.client.test_site_config import kit
 
 
 @pytest.fixture

@@ -11,10 +11,14 @@ from remind.web.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.store.imported import UNFINISHED, import_runs
 from remind_server.store.open import open_store, store_url
+from tests.builders.dashboard_runs import finished_run
 from tests.dashboard.conftest import TOKEN
-from tests.dashboard.test_real_run import folder as real_folder
 
-folder = real_folder
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished run's folder, written beside its store."""
+    return finished_run(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")

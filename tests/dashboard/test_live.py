@@ -12,9 +12,9 @@ from remind_server.outputs.run_folder import RunFolder
 from remind_server.run_observers import run_observers
 from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
+from tests.builders.dashboard_runs import SCORES, SETTINGS
 from tests.builders.stored_runs import Drill
 from tests.dashboard.browser import DESKTOP, serving
-from tests.dashboard.test_real_run import SCORES, SETTINGS
 
 pytestmark = pytest.mark.slow
 

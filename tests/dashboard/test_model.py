@@ -9,8 +9,8 @@ from remind.metrics.calibration_fit import fit
 from remind.metrics.statistics import merge
 from remind_server.dashboard.views.calibration import ReliabilityBin, decisions_of, joined
 from remind_server.store.observer import StoreObserver
+from tests.builders.calibration import TEST, VALIDATION
 from tests.builders.reports import SCHEMA, START, record, result
-from tests.server.outputs.test_calibration_tables import TEST, VALIDATION
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from tests.builders.configs import settings
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
+from tests.builders.suppressed import Suppressed
 from tests.dashboard.browser import serving
 from tests.dashboard.html import group_name
-from tests.server.test_withheld import Suppressed
 
 A, AB, AC, BC = "a", "a+b", "a+c", "b+c"
 # Group → patients; half train, a quarter are tested. Switzerland trains on three groups and can tell of no patient.

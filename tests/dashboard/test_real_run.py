@@ -8,37 +8,18 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from remind.config import Config
 from remind.web.access import Access
 from remind_server.dashboard.app import dashboard_app
-from remind_server.outputs.run_folder import RunFolder
-from remind_server.run_observers import run_observers
-from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
-from tests.builders.configs import BASE
+from tests.builders.dashboard_runs import SCORES, SETTINGS, finished_run
 from tests.dashboard.conftest import TOKEN
 from tests.dashboard.html import group_name
-
-SETTINGS = BASE | {
-    "synthetic.patients": 240,
-    "train.warmup-rounds": 2,
-    "train.routing-rounds": 2,
-    "model.gate": "entropy",
-}
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A finished run's folder, written beside its store."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("REMIND_STORE", raising=False)
-        folder = tmp_path_factory.mktemp("results") / "run"
-        said = []
-        config = Config.from_flat(SETTINGS | {"results": str(folder)})
-        simulate(config, 3, [RunFolder(folder), *run_observers(config, folder, said.append)])
-        assert not said
-    return folder
+    return finished_run(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from remind_server.consortium.proxy import nginx_program
 from remind_server.flower_internals import run_status
 from tests.e2e.coordinator import served
 from tests.e2e.supernodes import Hospital
+from tests.e2e.week import Week
 from tests.machine import free_port, until
 
 BIN = Path(sys.executable).parent
@@ -144,3 +145,20 @@ def hospital(tmp_path):
     yield make
     for each in hospitals:
         each.end()
+
+
+@pytest.fixture
+def week(tmp_path):
+    """A started consortium, without hospitals."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux: prlimit, /proc")
+    try:
+        nginx_program("nginx")
+    except UserError:
+        pytest.skip("needs nginx: apt-get install nginx-light")
+    week = Week(tmp_path)
+    try:
+        week.coordinator.start()
+        yield week
+    finally:
+        week.end()

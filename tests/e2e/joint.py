@@ -16,7 +16,7 @@ from remind_client.command import app as site_app
 from remind_client.ledger.account import RunAccount, account_of
 from remind_client.site_config import SiteConfig, load_site_config
 from tests.e2e.loopback import Hospital, set_value
-from tests.e2e.test_week import Week
+from tests.e2e.week import Week
 from tests.e2e.wire import Wire
 from tests.machine import free_ports, until
 

@@ -12,7 +12,7 @@ from remind.config import SyntheticConfig
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 from remind.model_file import load_model
-from tests.client.test_site_config import kit
+from tests.builders.kits import kit
 from tests.e2e.loopback import set_value
 
 pytestmark = pytest.mark.slow

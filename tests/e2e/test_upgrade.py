@@ -6,14 +6,14 @@ import pytest
 
 from remind.version import VERSION
 from tests.e2e.loopback import ROOT, site_command
-from tests.e2e.test_week import ORDINARY, answered, week  # noqa: F401  # a fixture
+from tests.e2e.week import ORDINARY, answered
 
 pytestmark = pytest.mark.slow
 
 OLD = "0.0.9"
 
 
-def test_a_site_of_the_old_version_is_named_and_is_back_after_its_upgrade(week):  # noqa: F811
+def test_a_site_of_the_old_version_is_named_and_is_back_after_its_upgrade(week):
     old = week.home / "old"  # the version before: this one under another number
     shutil.copytree(ROOT / "remind", old / "remind", ignore=shutil.ignore_patterns("__pycache__"))
     (old / "remind" / "version.py").write_text(f'VERSION = "{OLD}"\n')

@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remind.federation.aggregation import BlockAverage, Merging
-
-SHAPES = {
-    "fusion.head.weight": (2, 3),
-    "fusion.blocks.0.router.scale": (),
-    "fusion.groups.1.missing_D": (4,),
-    "fusion.groups.6.missing_D": (4,),
-    "encoders.a.w": (2,),
-}
-BLOCK = dict(zip(SHAPES, ["shared", "shared", "group:1", "group:6", "encoder:a"], strict=True))
+from tests.builders.blocks import BLOCK, SHAPES
 
 
 def replies(seed: int, sites: int):

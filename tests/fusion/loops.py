@@ -63,3 +63,8 @@ def loop_top_k(score: Tensor, k: int) -> dict[int, Tensor]:
     best = sorted(range(len(score)), key=lambda e: -score[e].item())[:k]
     weight = loop_softmax(torch.stack([score[e] for e in best]))
     return dict(zip(best, weight, strict=True))
+
+
+def loop_layer(layer, z_MD):
+    z_MD = z_MD + loop_attention(layer.attention, torch.stack([loop_norm(layer.attention_norm, z) for z in z_MD]))
+    return torch.stack([z + loop_perceptron(layer.mlp, loop_norm(layer.mlp_norm, z)) for z in z_MD])

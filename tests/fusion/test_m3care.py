@@ -5,8 +5,7 @@ import math
 import torch
 
 from tests.builders.fusions import context, model, noisy, patients
-from tests.fusion.loops import loop_linear, loop_perceptron
-from tests.fusion.test_mmformer import loop_layer
+from tests.fusion.loops import loop_layer, loop_linear, loop_perceptron
 
 GROUPS = (5, 2, 7, 5, 1, 6)
 

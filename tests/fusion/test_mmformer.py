@@ -4,15 +4,10 @@ import pytest
 import torch
 
 from tests.builders.fusions import context, cross_entropy, model, noisy, patients
-from tests.fusion.loops import loop_attention, loop_linear, loop_norm, loop_perceptron
+from tests.fusion.loops import loop_layer, loop_linear, loop_norm
 
 GROUPS = (5, 2, 7, 5, 1, 6)
 LABEL = torch.tensor([0, 1, 2, 0, 1, 2])
-
-
-def loop_layer(layer, z_MD):
-    z_MD = z_MD + loop_attention(layer.attention, torch.stack([loop_norm(layer.attention_norm, z) for z in z_MD]))
-    return torch.stack([z + loop_perceptron(layer.mlp, loop_norm(layer.mlp_norm, z)) for z in z_MD])
 
 
 def loop_own(fusion, batch, b):

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from remind.metrics.chance import expected_worst_accuracy, expected_worst_auroc, worst_by_chance
-from tests.metrics.test_aggregates import MODEL, SCOPE
+from tests.builders.aggregates import MODEL, SCOPE
 
 
 def slowly(auroc: float, sizes, draws: int = 4000) -> float:

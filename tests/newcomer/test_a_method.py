@@ -7,12 +7,12 @@ import remind.federation.rules.base as rules_base
 import remind.fusion.base as fusion_base
 import remind.objectives.base as objectives_base
 from tests.builders.contracts import hold
+from tests.builders.method_runs import completes, config
 from tests.builders.recipes import added, files_of
 from tests.builders.trees import Tree
 from tests.federation import test_every_rule as rule_contract
 from tests.fusion import test_every_method as fusion_contract
 from tests.objectives import test_losses_of_steps as objective_contract
-from tests.server.test_method_matrix import completes, config
 
 FUSION = files_of("methods-fusion.md", "Adding a method")
 OBJECTIVE = files_of("methods.md", "Add an objective")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.secagg.consortium import Consortium
+from tests.builders.secagg_parties import Consortium
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from remind.secagg.codec import Payload
 from remind.secagg.limits import RefusedError
 from remind.secagg.site import SecureSite
 from remind.secagg.slot_messages import ShareRequest
-from tests.secagg.consortium import SHARED, TERMS, Consortium, enrolled, some_values
+from tests.builders.secagg_parties import SHARED, TERMS, Consortium, enrolled, some_values
 
 
 def swapped(book, site, keys):

@@ -5,7 +5,7 @@ import pytest
 from remind.secagg.codec import Payload
 from remind.secagg.limits import RefusedError
 from remind.secagg.plan import Part, Plan
-from tests.secagg.consortium import SHARED, is_noise, opened, plain, started
+from tests.builders.secagg_parties import SHARED, is_noise, opened, plain, started
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from remind.secagg.coordinator import TooFewError
 from remind.secagg.limits import min_survivors, threshold
-from tests.secagg.consortium import SHARED, Consortium, plain, same, some_values
+from tests.builders.secagg_parties import SHARED, Consortium, plain, same, some_values
 
 
 @cache

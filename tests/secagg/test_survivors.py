@@ -7,7 +7,7 @@ import pytest
 from remind.secagg.coordinator import SecureSum
 from remind.secagg.limits import RefusedError
 from remind.secagg.shares import SharesError
-from tests.secagg.consortium import SHARED, is_noise, plain, some_values, started
+from tests.builders.secagg_parties import SHARED, is_noise, plain, some_values, started
 
 
 def test_a_survivor_that_is_called_lost_stays_masked(five):

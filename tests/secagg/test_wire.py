@@ -8,7 +8,7 @@ from remind.secagg.codec import STATISTICS, TENSORS, Payload
 from remind.secagg.pairs import commitment
 from remind.secagg.site import SecureSite
 from remind.secagg.slot_messages import MaskedHeader
-from tests.secagg.consortium import SHARED, Consortium, same, some_values
+from tests.builders.secagg_parties import SHARED, Consortium, same, some_values
 
 
 def test_masked_words_are_uniform_whatever_the_numbers_are():

@@ -4,7 +4,7 @@ import pytest
 
 from remind.secagg.codec import Payload
 from remind.secagg.coordinator import deal_problem
-from tests.secagg.consortium import SHARED, plain, same, some_values, started
+from tests.builders.secagg_parties import SHARED, plain, same, some_values, started
 
 
 def test_a_wrong_share_is_left_out_where_enough_right_ones_are_there(five):

@@ -11,7 +11,7 @@ from remind.metrics.statistics import merge, total
 from remind_server.outputs.tables import summary
 from remind_server.rounds import examiner
 from tests.builders.configs import settings
-from tests.server.test_method_matrix import config, run
+from tests.builders.method_runs import config, run
 
 MIXES = {"s1": [1, 3, 7] * 40, "s2": [3, 5, 7] * 40}
 BLENDED: dict[str, Scalar] = {

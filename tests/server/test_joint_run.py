@@ -14,63 +14,17 @@ from remind.federation.messages import Enrolment, Task
 from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmask, Unmasked
 from remind.privacy.accounting import Mechanism, compose, epsilon
 from remind.secagg.limits import least_honest
-from remind_client.engine.private_steps import simulated_secret
-from remind_client.ledger.spender import Spender, limits_of
-from remind_client.ledger.spends import PrivacyLedger
-from remind_client.policy.rules import fingerprint
-from remind_client.rounds.secure import SecureAnswers
-from remind_client.rounds.site import Site
-from remind_client.store.site_store import SiteStore
+from remind_client.ledger.spender import limits_of
 from remind_server.rounds.checkpoints import Checkpoints
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.local_grid import FIRST_NODE_ID
-from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE
 from tests.builders.grids import WireGrid
+from tests.builders.joint_runs import MIXES, config, sites
 from tests.builders.observers import Recorder
-from tests.client.test_private_site import given
-from tests.server.rounds.test_secure_resume import Dying, Killed, resumed
+from tests.builders.secure_resumes import Dying, Killed, resumed
 
-MIXES = {"s1": [1, 3, 7] * 6, "s2": [3, 5, 7, 7] * 5, "s3": [1, 3, 3, 7] * 5, "s4": [3, 7, 1] * 6}
-JOINT: dict[str, Scalar] = {
-    "privacy.mode": "joint",
-    "privacy.noise": 1.0,
-    "privacy.counts-noise": 0.1,
-    "privacy.epsilon": 1e12,
-    "federation.secure-aggregation": True,
-    "federation.encoders": "shared",
-    "evaluation.calibration": "none",
-    "method.objective": "erm",
-    "train.local-steps": 1,
-}
 ONE: dict[str, Scalar] = {"train.warmup-rounds": 1, "train.routing-rounds": 0}
-CPU = torch.device("cpu")
-
-
-def config(**changes: Scalar) -> Config:
-    return Config.from_flat(BASE | JOINT | changes)
-
-
-def one_site(folder, settings, name, keeps_answers=False, limits=None, secrets=None):
-    """A site as it is in a new process: what it knows lies in its folder."""
-    store = SiteStore(folder / name)
-    ledger = PrivacyLedger(folder / name / "privacy")
-    spender = Spender(ledger, "run", (limits or {}).get(name, limits_of(settings)))
-    return Site(
-        name,
-        cohort(MIXES[name], list(MIXES).index(name), of=given()),
-        settings,
-        store,
-        CPU,
-        keeps_answers=keeps_answers,
-        secret=(secrets or {}).get(name, simulated_secret(0, name)),
-        spender=spender,
-        secure=SecureAnswers("run", name, fingerprint(settings), store, None, virtual=True),
-    )
-
-
-def sites(folder, settings, keeps_answers=False, limits=None, secrets=None):
-    return [one_site(folder, settings, name, keeps_answers, limits, secrets) for name in MIXES]
 
 
 def run(several, lost=lambda message: False):

@@ -27,8 +27,8 @@ from remind_server.simulation.local_grid import FIRST_NODE_ID
 from tests.builders.cohorts import NAMES, cohort
 from tests.builders.grids import WireGrid
 from tests.builders.observers import Recorder
+from tests.builders.secure_runs import MIXES, SECURE, config
 from tests.builders.sites import site
-from tests.server.test_secure_run import MIXES, SECURE, config
 
 VICTIM = "s1"  # trains groups 1, 3 and 7, each with s3, s4 and others
 GROUP = 1

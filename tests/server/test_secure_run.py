@@ -35,17 +35,8 @@ from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE
 from tests.builders.grids import WireGrid
 from tests.builders.observers import Recorder
+from tests.builders.secure_runs import MIXES, ONE, SECURE, config
 from tests.builders.sites import site
-
-MIXES = {"s1": [1, 3, 7] * 6, "s2": [3, 5, 7, 7] * 5, "s3": [1, 3, 3, 7] * 5, "s4": [3, 7, 1] * 6}
-SECURE = {"federation.secure-aggregation": True}
-
-
-def config(rule="fedremind", objective="groupdro", **changes) -> Config:
-    method = {"method.rule": rule, "method.objective": objective}
-    if rule == "fedavg":
-        method["federation.encoders"] = "shared"
-    return Config.from_flat(BASE | method | {"dro.initial": "uniform"} | changes)
 
 
 def run(folder, settings, lost=lambda message: False, mixes=None):
@@ -59,9 +50,6 @@ def changed(recorder, frozen=()):
     """The model after the first round, without the blocks of these groups."""
     parts = tuple(f"fusion.groups.{k}." for k in frozen)
     return {n: t.double() for n, t in recorder.models[0].items() if not n.startswith(parts)}
-
-
-ONE = {"train.warmup-rounds": 1, "train.routing-rounds": 0}
 
 
 @pytest.mark.parametrize(

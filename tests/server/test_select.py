@@ -20,9 +20,9 @@ from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid
+from tests.builders.method_runs import MIXES, config
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
-from tests.server.test_method_matrix import MIXES, config
 
 STEEP = {"train.lr": 0.02, "train.warmup-rounds": 5, "train.routing-rounds": 1, "federation.max-update": 100.0}
 

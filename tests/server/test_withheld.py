@@ -1,11 +1,7 @@
 """Records and tables distinguish withheld numbers from absent ones."""
 
 import pytest
-from flwr.app import Message
 
-from remind.federation.flower import from_record, to_record
-from remind.federation.messages import Enrolment, Examination, Report
-from remind_client.policy.suppress import suppress_enrolment, suppress_examination, suppress_report
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.tables import ALL, WITHHELD, final_rows, round_rows
 from remind_server.rounds.strategy import FedRemind
@@ -14,28 +10,11 @@ from tests.builders.configs import settings
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
+from tests.builders.suppressed import Suppressed
 
-MINIMUM = 10
 # Half of each group train, a quarter are for validation, a quarter for testing.
 MIXES = {"small": [1] * 24 + [3] * 80 + [7] * 12, "large": [1] * 80 + [5] * 24}
 NOBODY = 7  # 6 training patients: not released at all
-
-
-class Suppressed(SiteGrid):
-    """What leaves is what a door lets out."""
-
-    released: tuple[int, ...] = (1, 3, 5)
-
-    def _work(self, message):
-        content, buffer = from_record(super()._work(message).content)
-        match content:
-            case Enrolment():
-                record = to_record(suppress_enrolment(content, MINIMUM))
-            case Report():
-                record = to_record(suppress_report(content, self.released, MINIMUM), buffer)
-            case Examination():
-                record = to_record(suppress_examination(content, self.released, MINIMUM))
-        return Message(record, reply_to=message)
 
 
 def run(folder, grid, **changes):

@@ -26,8 +26,8 @@ from remind_client.store.history import History
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.local_grid import FIRST_NODE_ID
 from tests.builders.grids import WireGrid
+from tests.builders.joint_runs import MIXES, config, one_site, sites
 from tests.builders.private_sites import examination, private_site, question, rows
-from tests.server.test_joint_run import MIXES, config, one_site, sites
 
 
 def kill(*_: Any, **__: Any) -> None:

@@ -6,19 +6,18 @@ import json
 import math
 
 import pytest
-from typer.testing import CliRunner
 
 from remind.errors import UserError
 from remind.privacy.accounting import Mechanism, compose, epsilon
 from remind_client.audit.events import Answered, SentTensor
 from remind_client.audit.log import AuditLog
 from remind_client.checks.local import check_ledger
-from remind_client.command import app
 from remind_client.ledger.account import account_of, by_kind
 from remind_client.ledger.budget import TEST, TRAINING, Limit, Release
 from remind_client.ledger.spender import Spender
 from remind_client.ledger.spends import PrivacyLedger
 from remind_client.site_config import load_site_config
+from tests.builders.ledgers import shown
 
 DELTA = 1e-5
 STEP, COUNTS, SCORES = Mechanism("gradient", 2.0, 0.25, 10), Mechanism("counts", 5.0), Mechanism("scores", 3.0)
@@ -47,13 +46,6 @@ def fill(ledger, log=None, run="7"):
     for round_ in range(3):
         spender.pay(round_, str(round_), [Release(TRAINING, STEP)])
     spender.pay(3, "t", [Release(TEST, SCORES)])
-
-
-def shown(site, *options):
-    done = CliRunner().invoke(app, ["ledger", "--config", str(site.base), *options])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.output
 
 
 def test_json_holds_what_was_spent_on_what_and_what_is_left(site):

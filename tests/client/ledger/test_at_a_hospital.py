@@ -3,33 +3,12 @@
 import pytest
 
 from remind.data.synthetic.write import write_cohort
-from remind.federation.flower import from_record, to_record
-from remind.federation.messages import Enrol, Enrolment, Refusal, Report
-from remind.global_model import GlobalModel
-from remind.methods import methods_of
-from remind.version import VERSION
+from remind.federation.messages import Enrolment, Refusal, Report
 from remind_client import app as app_module
-from remind_client.launcher.door import Door
-from remind_server.rounds.member import Member
-from remind_server.rounds.state import State
-from remind_server.rounds.tasks import sites_of, train_tasks
 from tests.builders.cohorts import cohort
-from tests.builders.configs import settings
-from tests.builders.private_sites import PRIVATE, given_scale
-from tests.builders.site_files import asked, context, write_site
-from tests.client.test_bundle import fab
-
-CHANGES = PRIVATE | {"train.batch": 16, "train.local-steps": 2, "privacy.epsilon": 50.0}
-POLICY = """[vault]
-enabled = false
-[policy]
-runs = ["*"]
-minimum_patients = 5
-minimum_batch = 8
-[policy.privacy]
-require = ["site"]
-"""
-ENROL = to_record(Enrol(version=VERSION))
+from tests.builders.private_doors import ENROL, POLICY, ask, first_task
+from tests.builders.private_sites import given_scale
+from tests.builders.site_files import write_site
 
 
 @pytest.fixture
@@ -42,20 +21,6 @@ def hospital(tmp_path, monkeypatch):
         return site
 
     return made
-
-
-def ask(site, content, kind, changes=None, load=lambda bundle: app_module.app):
-    config = settings(CHANGES | (changes or {}))
-    reply = Door(site).answer(fab(), asked(content, kind), context(site, **config.flat()), load)
-    return from_record(reply.content)[0]
-
-
-def first_task(enrolment):
-    config = settings(CHANGES)
-    member = Member(2, "north", enrolment.counts, frozenset(enrolment.observed))
-    weights = methods_of(config).weighing.initial(sites_of([member]))
-    model = GlobalModel.build(config, given_scale(), enrolment.counts)
-    return train_tasks(config, given_scale(), State(0, model, weights), [member], [member])[2].record()
 
 
 def test_a_round_is_paid_logged_and_not_told(hospital):

@@ -20,10 +20,10 @@ from remind_client.ledger.rollback import enter_lost, lost_spends, require_newes
 from remind_client.ledger.spender import Spender
 from remind_client.ledger.spends import PrivacyLedger
 from tests.builders.cohorts import cohort
+from tests.builders.ledgers import shown
+from tests.builders.private_doors import ENROL, POLICY, ask, first_task
 from tests.builders.private_sites import given_scale
 from tests.builders.site_files import write_site
-from tests.client.ledger.test_account import shown
-from tests.client.ledger.test_at_a_hospital import ENROL, POLICY, ask, first_task
 
 STEP = Mechanism("gradient", 2.0, 0.25, 10)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.builders.mimic import CREATININE, HOUR, START, Release
-from tests.data.importers.mimic_cohorts import DAY
+from tests.builders.mimic_cohorts import DAY
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from remind.data.importers.mimic_units import conversion, unit_name
 from remind.errors import UserError
 from tests.builders.cohorts import contents
 from tests.builders.mimic import CREATININE, FAHRENHEIT, HEART_RATE, HOUR, LACTATE, START, draw
-from tests.data.importers.mimic_cohorts import DAY, found, settings
+from tests.builders.mimic_cohorts import DAY, found, settings
 
 
 def test_units_and_bounds(small, tmp_path):

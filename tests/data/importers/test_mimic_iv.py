@@ -8,7 +8,7 @@ from remind.data.importers import release as release_module
 from remind.data.importers.mimic_iv import import_mimic
 from remind.errors import UserError
 from tests.builders.mimic import HOUR, START, UNITS, draw
-from tests.data.importers.mimic_cohorts import close, found, settings
+from tests.builders.mimic_cohorts import close, found, settings
 from tests.data.importers.mimic_oracle import expected
 
 

@@ -7,7 +7,7 @@ import pytest
 from remind.data.importers.mimic_iv import import_mimic
 from remind.errors import UserError
 from tests.builders.mimic import CREATININE, HOUR, LACTATE, START
-from tests.data.importers.mimic_cohorts import DAY, found, label_of, settings
+from tests.builders.mimic_cohorts import DAY, found, label_of, settings
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from remind.data.cohort.read import read_cohort
 from remind.data.importers.mimic_iv import import_mimic
 from tests.builders.mimic import CREATININE, HOUR, START
-from tests.data.importers.mimic_cohorts import DAY, label_of, settings
+from tests.builders.mimic_cohorts import DAY, label_of, settings
 
 
 @pytest.mark.parametrize(

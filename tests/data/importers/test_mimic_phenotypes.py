@@ -13,7 +13,7 @@ from remind.data.importers.mimic_phenotypes import Rule, phenotypes_of
 from remind.errors import UserError
 from remind.outcomes.multilabel import Multilabel
 from tests.builders.mimic import CREATININE, HOUR, START, draw
-from tests.data.importers.mimic_cohorts import DAY, settings
+from tests.builders.mimic_cohorts import DAY, settings
 
 LIST = "phenotype,version,code\nheart failure,9,428*\nheart failure,10,I50*\nsepsis,9,038.9\nsepsis,10,A41*\n"
 

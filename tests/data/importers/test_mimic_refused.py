@@ -9,7 +9,7 @@ from remind.data.importers import release as release_module
 from remind.data.importers.mimic_iv import import_mimic
 from remind.errors import UserError
 from tests.builders.mimic import COLUMNS, CREATININE, HOUR, START
-from tests.data.importers.mimic_cohorts import DAY, settings
+from tests.builders.mimic_cohorts import DAY, settings
 
 
 def test_all_that_is_wrong_with_a_list_of_items_is_said_at_once(small, tmp_path):

@@ -16,7 +16,7 @@ from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
 from remind.methods import methods_of
 from remind.secure_settings import require_summable
-from tests.federation.test_aggregation import BLOCK, SHAPES
+from tests.builders.blocks import BLOCK, SHAPES
 
 ROBUST = ("median", "trimmed_mean(cut = 1)", "trimmed_mean(cut = 2)", "krum(liars = 1)", "krum(liars = 1, keep = 3)")
 ORACLE = {

@@ -3,28 +3,16 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 
 from remind.metrics.calibration import CALIBRATION, read_calibration
 from remind.metrics.calibration_fit import fit
-from remind.metrics.statistics import collect, merge, total
+from remind.metrics.statistics import merge, total
 from remind_server.outputs.calibration_tables import CURVE, calibration_rows, decision_rows, reliability_rows
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import CALIBRATION_CSV, DECISIONS, RELIABILITY, SUMMARY, RunFolder
+from tests.builders.calibration import TEST, VALIDATION
 from tests.builders.reports import SCHEMA, START, result
-
-
-def overconfident(seed, number=400):
-    """Statistics of a model whose log-odds are three times the true ones."""
-    rng = np.random.default_rng(seed)
-    odds_B = rng.normal(size=number)
-    label_B = (rng.random(number) < 1 / (1 + np.exp(-odds_B))).astype(np.int64)
-    log_p_BC = -np.logaddexp(0, np.stack([3 * odds_B, -3 * odds_B], axis=1))
-    return collect(rng.choice([1, 3], size=number), label_B, np.zeros(number), log_p_BC, np.zeros(number))
-
-
-TEST, VALIDATION = ({"x": overconfident(a), "y": overconfident(b)} for a, b in ((0, 1), (2, 3)))
 
 
 def finished(method="temperature", wanted="sensitivity >= 0.8"):

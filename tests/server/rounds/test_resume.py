@@ -22,9 +22,9 @@ from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid
+from tests.builders.method_runs import MIXES, config, together
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
-from tests.server.test_method_matrix import MIXES, config, together
 
 NOISY = {"model.dropout": 0.2, "model.hide": 0.2}
 

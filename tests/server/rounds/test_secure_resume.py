@@ -7,42 +7,14 @@ import torch
 
 from remind.errors import UserError
 from remind_server.rounds.checkpoints import Checkpoints
-from remind_server.rounds.masked_exchange import MaskedExchange
 from remind_server.rounds.secure.setup import FILE, kept
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
+from tests.builders.secure_resumes import Dying, Killed, resumed
+from tests.builders.secure_runs import MIXES, SECURE, config
 from tests.builders.sites import site
-from tests.server.test_secure_run import MIXES, SECURE, config
-
-
-class Killed(BaseException):
-    """The end of a process."""
-
-
-class DyingExchange(MaskedExchange):
-    """An exchange that dies in the second round, after its sums were opened or before."""
-
-    point = "opened"
-
-    def run(self, grid, state, tasks, sample):
-        if state.round == 1 and self.point == "before":
-            raise Killed
-        outcome = super().run(grid, state, tasks, sample)
-        if state.round == 1:
-            raise Killed
-        return outcome
-
-
-class Dying(FedRemind):
-    """A coordinator with such an exchange."""
-
-    def __init__(self, *given, point="opened", **named):
-        super().__init__(*given, **named)
-        assert self.secure is not None
-        exchange = DyingExchange(self.course, self.observers, self.secure)
-        exchange.point, self.rounds.exchange = point, exchange
 
 
 def sites(folder, settings):
@@ -50,10 +22,6 @@ def sites(folder, settings):
     for one in found:
         one.keeps_answers = True
     return found
-
-
-def resumed(settings):
-    return settings.model_copy(update={"run": settings.run.model_copy(update={"resume": True})})
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import KnownAnswers
+from tests.builders.method_runs import MIXES, config
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
-from tests.server.test_method_matrix import MIXES, config
 
 
 class Forgetful(FedRemind):

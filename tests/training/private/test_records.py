@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from remind.training.private.gradients import Clipping, PrivateGradients
-from tests.training.private.test_encoders import KINDS, work_of
-from tests.training.private.test_gradients import SECRET, given
+from tests.builders.private_encoders import KINDS, work_of
+from tests.builders.private_steps import SECRET, given
 
 FEW = {"model.encoders.buckets": 16}  # so that several records of a patient share a row
 

@@ -18,7 +18,7 @@ from remind.privacy.tape import Tape, record
 from remind.training.private import gradients as gradients_module
 from remind.training.private.gradients import Clipping, PrivateGradients
 from remind.training.private.layers import record_layers, require_recorded
-from tests.training.private.test_gradients import SECRET, given, setting
+from tests.builders.private_steps import SECRET, given, setting
 
 CLIP, NOISE = 0.5, 2.0
 
