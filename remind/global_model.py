@@ -31,7 +31,7 @@ class GlobalModel:
             for modality in schema.modalities:
                 encoders[modality.name] = build_encoder(modality, config.model, config.seed)
         whole = nn.ModuleDict({"fusion": fusion, "encoders": encoders})
-        travels = methods_of(config).rule.travels_in(whole)
+        travels = methods_of(config).rule.sent(whole)
         return cls(_in_precision({n: p.detach() for n, p in whole.named_parameters() if travels(n)}, config))
 
     @classmethod

@@ -108,7 +108,8 @@ def methods_of(config: Config) -> Methods:
         raise UserError(
             f"train.shrink: groups have no routers of their own in {fusion_method.name}; set it to 0, or choose remind"
         )
-    if config.model.stays and not getattr(fusion_method.build, "takes_alone", True):
+    adds = config.model.stays or config.model.baseline != "common"
+    if adds and not getattr(fusion_method.build, "takes_alone", True):
         raise UserError(f"{_besides(config)}: {fusion_method.name} has losses of its own; leave it out")
     if config.model.stays and objective.mixes_tokens:
         raise UserError(
@@ -203,4 +204,6 @@ APART = {
 
 def _besides(config: Config) -> str:
     """Return the setting that adds to a fusion model's logits."""
-    return "model.linear" if config.model.encoders.alone == "none" else "model.encoders.alone"
+    if config.model.encoders.alone != "none":
+        return "model.encoders.alone"
+    return "model.linear" if config.model.linear else "model.baseline"

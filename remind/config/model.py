@@ -101,6 +101,11 @@ class ModelConfig(Section):
         description="share of a hospital's own scores (encoders.alone) in the log-odds of a prediction; the common "
         "model then learns without them. 0: they are added from the start, and the common model learns what they lack",
     )
+    baseline: Literal["common", "hospital"] = Field(
+        "common",
+        description="of survival: all hospitals have the same baseline hazards; hospital: each has its own, a number "
+        "for each interval that is added to the logits of the hazards and stays at the hospital",
+    )
     gate: Gate = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
     encoders: EncoderConfig = EncoderConfig()

@@ -17,7 +17,7 @@ def install(
     encoders_shared: bool,
     seed: int,
     groups: Collection[int] | None = None,
-    travels_in: Callable[[SiteModel], Callable[[str], bool]] = lambda model: lambda name: True,
+    sent: Callable[[SiteModel], Callable[[str], bool]] = lambda model: lambda name: True,
 ) -> dict[str, Parameter]:
     """Load received tensors; afterwards the model knows exactly the given groups.
 
@@ -27,7 +27,7 @@ def install(
     ----------
     groups
         Groups that the model must know; None: those whose blocks were received.
-    travels_in
+    sent
         The federated rule's decision which tensors of a model are sent; all others stay as the site has them.
 
     Raises
@@ -39,7 +39,7 @@ def install(
     if groups is None:
         groups = {int(block_of(name).partition(":")[2]) for name in tensors if block_of(name).startswith("group:")}
     model.fusion.keep_groups(groups, seed)
-    allowed = travelling(model.named_parameters(), encoders_shared, travels_in(model))
+    allowed = travelling(model.named_parameters(), encoders_shared, sent(model))
     for name, tensor in tensors.items():
         if name not in allowed:
             raise ValueError(f"tensor {name} is not one that this site accepts")

@@ -1,4 +1,4 @@
-"""Optional parts around any fusion model: a projection of tokens, scores of a site's own models, a shared linear model.
+"""Optional parts around any fusion model: a projection of tokens, a site's own scores and baseline, a linear model.
 
 Shapes: B patients, m modalities, l_i tokens of modality i, R rows of numbers, D width, X = R·D, C classes.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from remind.privacy.tape import current_tape, per_patient
 
 BLEND = "fusion.alone.blend"  # its name in `SiteModel`
-GAIN = 3.0  # scales the linear model's inputs, so that it learns within a run at a transformer's learning rate
+GAIN = 3.0  # scales what a linear term reads, so that it learns within a run at a transformer's learning rate
 
 
 class Projection(nn.Module):
@@ -84,6 +84,24 @@ class SharedLinear(nn.Module):
         rows_m = torch.tensor(self.rows_m, device=presence_Bm.device)
         seen_BR = presence_Bm.repeat_interleave(rows_m, dim=1).to(numbers_BRD.dtype)
         return GAIN * (numbers_BRD * seen_BR.unsqueeze(2)).flatten(1) @ self.weight_XC
+
+
+class Baseline(nn.Module):
+    """Add a hospital's own number to each logit, 0 at first: of survival, its baseline hazard in each interval.
+
+    It stays at the hospital, whatever the rule. The odds ratio of two patients is the same at all hospitals, as in the
+    discrete-time model of Cox (1972) with hospitals as strata.
+    """
+
+    stays = frozenset({"offset_C"})
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.offset_C = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, logits_BC: Tensor) -> Tensor:
+        """Return the logits of this hospital's patients, (B, C)."""
+        return logits_BC + GAIN * self.offset_C
 
 
 def known_rows(classes: int, modalities: int, width: int) -> int:

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from remind.config import Count, Fraction, ModelConfig, Section
-from remind.fusion.around import AloneScale, Projection, SharedLinear, known_rows
+from remind.fusion.around import AloneScale, Baseline, Projection, SharedLinear, known_rows
 from remind.fusion.dense import DenseForm, DenseHead, Maps
 from remind.fusion.group_modules import GroupModules
 from remind.fusion.modality_dropout import drop_modalities
@@ -149,7 +149,7 @@ class FusionModel(nn.Module, ABC):
     """
 
     shrinkable = False  # whether groups have routers of their own that ``train.shrink`` can pull towards 0
-    takes_alone = True  # whether its loss uses `FusionOutput.logits_BC`, to which ``model.encoders.alone`` adds
+    takes_alone = True  # whether its loss uses `FusionOutput.logits_BC`, to which parts of `remind.fusion.around` add
     ranks = False  # whether its own loss already ranks more modalities above fewer
     not_exported = ""  # why its stage 2 cannot be exported (`remind.export`); empty: it can
     private = False  # whether a test shows that the tape records gradients per patient (`remind.privacy.tape`)
@@ -175,6 +175,7 @@ class FusionModel(nn.Module, ABC):
         self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
         self.alone = AloneScale(context.model.blend) if context.model.encoders.alone != "none" else None
         self.linear = SharedLinear(context.numbers, context.width, context.classes) if context.numbers else None
+        self.baseline = Baseline(context.classes) if context.model.baseline == "hospital" else None
         self.dense = DenseHead(context.dense, context.classes) if context.dense is not None else None
         factor, sizes = context.model.prototypes, (len(context.modalities), context.classes, context.width)
         self.prototypes = Prototypes(*sizes, factor) if factor else None
@@ -224,6 +225,8 @@ class FusionModel(nn.Module, ABC):
             output = output.decoded(partial(self.dense, maps), presence_Bm)
         if self.prototypes is not None and self.training and not routing:  # in stage 2 encoders are frozen
             output = replace(output, aligned_BC=self.prototypes(seen, presence_Bm))
+        if self.baseline is not None:
+            output = replace(output, logits_BC=self.baseline(output.logits_BC))
         if alone_BRD is None:
             return output
         logits_BC = output.logits_BC

@@ -77,7 +77,7 @@ class Bundle:
         """Whether the model needs no hospital's part: hospitals keep no part of it, and fit no encoder."""
         if not self.tensors or self.config.federation.encoders == "local" or self.config.model.stays:
             return False
-        if not _sends_all(self.config.method.rule):
+        if self.config.model.baseline == "hospital" or not _sends_all(self.config.method.rule):
             return False
         return not any(needs_fit(modality, self.config.model) for modality in self.schema.modalities)
 

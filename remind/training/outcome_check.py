@@ -23,6 +23,11 @@ def check_outcome(outcome: Outcome, config: Config) -> None:
             f"train.select-score = {train.select_score!r}: there is no such score of {outcome.title}; "
             f"use one of {', '.join(own)}"
         )
+    if config.model.baseline != "common" and outcome.kind != "survival":
+        raise UserError(
+            f"model.baseline = {config.model.baseline!r}: baseline hazards are of survival, and the label is "
+            f"{outcome.describe()}; set it to 'common'"
+        )
     if outcome.kind == "classes":
         return
     from remind.objectives.base import registry as objectives  # not where a model of classes predicts

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,10 +125,11 @@ def test_a_model_of_which_hospitals_keep_a_part_does_not_serve_everybody(rule, s
     given = schema(series=())
     fixed = [table.model_copy(update={"standardise": "given"}) for table in given.modalities]
     config = settings({"method.rule": rule, "federation.encoders": "shared"})
-    bundle = Bundle(
-        "here", config, given.model_copy(update={"modalities": fixed}), 1, {1: 9}, {1: 1.0}, {"x": torch.zeros(1)}
-    )
+    whole = given.model_copy(update={"modalities": fixed})
+    bundle = Bundle("here", config, whole, 1, {1: 9}, {1: 1.0}, {"x": torch.zeros(1)})
     assert bundle.serves_everybody == serves
+    own = config.model_copy(update={"model": config.model.model_copy(update={"baseline": "hospital"})})
+    assert not replace(bundle, config=own).serves_everybody
 
 
 def test_a_retrieving_model_with_a_personal_head(tmp_path):

@@ -102,7 +102,7 @@ class ModelState:
         if strange := sorted(n for n, t in self.beside.items() if known.get(n) != t.shape):
             raise ValueError(f"tensor {strange[0]} is not one that this site accepts")
         groups_here = None if rule.groups_travel else tuple(self._patients.counts)
-        received = install(self.model, tensors, shared, self._config.seed, groups_here, rule.travels_in)
+        received = install(self.model, tensors, shared, self._config.seed, groups_here, rule.sent)
         self._received = any(name.startswith(ENCODERS) for name in received)
         if self._received:
             self.mark_changed()
@@ -153,7 +153,7 @@ class ModelState:
         stage, since, wanted
             See `SiteStore.save`.
         """
-        travels = self._rule.travels_in(self.model)  # encoders are stored separately
+        travels = self._rule.sent(self.model)  # encoders are stored separately
         stays = {n: p for n, p in self.model.named_parameters() if not n.startswith(ENCODERS) and not travels(n)}
         kept = self.kept | {name: parameter.detach() for name, parameter in stays.items()}
         if optimizer is None:
@@ -169,7 +169,7 @@ class ModelState:
         """Refuse a message that leaves out encoders which this site has not, or no longer."""
         if not held:
             return
-        travels = self._rule.travels_in(self.model)
+        travels = self._rule.sent(self.model)
         named = {name: p for name, p in self.model.named_parameters() if travels(name)}
         here = digests(encoders_of(named), self._config.federation.dtype)
         if lacking := sorted(block for block, digest_ in held.items() if here.get(block) != digest_):

@@ -178,7 +178,7 @@ class WorkBuilder:
         Parameters that stay at the site follow its own mean loss, so they have no factor.
         """
         names, model = {entry.name for entry in task.index}, self._state.model
-        travels = self._methods.rule.travels_in(model)
+        travels = self._methods.rule.sent(model)
         staying = [n for n, _ in model.named_parameters() if n not in names and travels(n)]
         share = self._patients.share(self._methods.objective, task)
         return gradient_scale(names, share, task.block_weights, staying)

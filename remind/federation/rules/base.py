@@ -156,6 +156,15 @@ class Rule:
         """Return `travels` for a model with ``fusion`` and ``encoders``, for a rule that must see their layers."""
         return self.travels
 
+    def sent(self, model: nn.Module) -> Travels:
+        """Return which parameters of a model are sent: as the rule says, without those that stay under any rule.
+
+        A module names these in ``stays``.
+        """
+        travels = self.travels_in(model)
+        stay = {f"{path}.{n}" for path, layer in model.named_modules() for n in getattr(layer, "stays", ())}
+        return lambda name: name not in stay and travels(name)
+
     @classmethod
     def sends_all(cls) -> bool:
         """Return whether no parameter stays at a site but encoders, as ``federation.encoders`` says."""
