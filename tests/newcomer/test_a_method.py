@@ -69,5 +69,6 @@ def test_all_tests_that_take_every_method_hold_for_them(tmp_path):
         *("tests/federation/test_every_rule.py", "tests/federation/test_reductions.py", "tests/fusion"),
         *("tests/federation/test_drawn_sites.py", "tests/federation/aggregators/test_aggregators.py"),
         *("tests/objectives", "tests/federation/test_fedbn.py", "tests/server/test_method_matrix.py"),
+        *("tests/client/test_private_site.py", "tests/training/private/test_gradients.py"),
         *("-k", f"fifteenth or sixteenth or {of_all}"),
     )
