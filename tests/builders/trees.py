@@ -19,9 +19,9 @@ class Tree:
 
     @classmethod
     def copy(cls, folder: Path) -> "Tree":
-        """Copy the packages and their tests into an existing folder."""
-        for name in ("remind", "server", "client", "studies", "tests"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        """Copy the packages, their tests and the documents into an existing folder."""
+        for name in ("remind", "server", "client", "studies", "tests", "docs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         return cls(folder)
 
