@@ -33,6 +33,7 @@ from remind.config import Count, NonNegative, Positive
 from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.finch import centres
 from remind.fusion.layers import modality_means
+from remind.seeds import derive
 
 MOST_RMS = 4.0  # of a centre's numbers; cosines and the head's norm, which see centres, depend little on their length
 ROUNDING = 0.01  # relative, of a centre's length on the wire (bfloat16)
@@ -43,7 +44,9 @@ class ClusMFLOptions(FusionOptions):
 
     pool: Count = Field(16, description="centres of each modality and label in the pool, at most; half from a hospital")
     least: Count = Field(5, description="patients behind a centre, at least")
-    sample: Count = Field(1024, description="patients of each modality and label that a hospital clusters, at most")
+    sample: Count = Field(
+        1024, description="patients of each modality and label that a hospital clusters, at most; drawn at random"
+    )
     contrast: NonNegative = Field(0.5, description="factor of the contrast with the pool")
     temperature: Positive = Field(0.5, description="τ")
 
@@ -162,9 +165,16 @@ class ClusMFL(FusionModel):
         h_NmD, presence_Nm, label_N = (torch.cat(column) for column in zip(*parts, strict=True))
         for i, pool_CPD in enumerate(self.pool_mCPD):
             for c, pool_PD in enumerate(pool_CPD):
-                row_R = (presence_Nm[:, i] & (label_N == c)).nonzero().squeeze(1)[: self.options.sample]
+                row_R = self._sample((presence_Nm[:, i] & (label_N == c)).nonzero().squeeze(1), derive(i, "clusmfl", c))
                 own_KD = centres(h_NmD[row_R, i].double(), _share(self.options.pool), max(self.options.least, least))
                 pool_PD[: len(own_KD)] = _shortened(own_KD).to(pool_PD)
+
+    def _sample(self, row_R: Tensor, seed: int) -> Tensor:
+        """Return at most `sample` of the rows, in their order: the same ones in every round."""
+        if len(row_R) <= self.options.sample:
+            return row_R
+        order_R = torch.randperm(len(row_R), generator=torch.Generator().manual_seed(seed))
+        return row_R[order_R[: self.options.sample].sort().values.to(row_R.device)]
 
     @classmethod
     @override

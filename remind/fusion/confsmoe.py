@@ -11,7 +11,9 @@ p_y is the probability that the model gives the patient's true class, without gr
 confidence, so labels are used in training only. The gate is not a softmax: according to the paper, competition in the
 softmax makes experts collapse. There is no balance loss. Our choices where the paper defines nothing: the confidence is
 a linear layer on the expert's input, so that experts that are not kept need not be computed; p_y is the probability of
-the whole model; means are over the patient's own tokens, so that imputed tokens do not train the gate.
+the whole model; means are over the patient's own tokens, so that imputed tokens do not train the gate by their error.
+The task's loss trains the confidence too, through the gate c_e: p_y is the same for all experts, so that the regression
+alone would not tell which expert is good for a token.
 
 Shapes: B patients, m modalities, l_i tokens of modality i, M tokens in all, N = B·M, D width, E experts, C classes.
 """

@@ -2,13 +2,13 @@
 
     s_i = E_sh(A_i h_i),  r_i = E_i(h_i),  h_i = mean of the tokens of modality i
     f_i = s_i + P[s_i; r_i] where modality i is present, else the mean of s_j over the present j
-    head on [f_1; …; f_m]
+    head on [LN f_1; …; LN f_m]
     loss + .1·mean over pairs of present modalities of |s_i − s_j| + .02·mean over present i of CE(classifier(r_i), i)
 
 The released code uses the first present s_j for an absent modality, and also compares s of absent modalities; we follow
-the paper. Differences: E_sh, E_i are perceptrons on the mean of a modality's tokens, because all methods share the
-encoders of the run; the adapter A_i to a common shape is a linear layer; the CE over modalities requires two modalities
-or more.
+the paper. Differences: LN before the head; E_sh, E_i are perceptrons on the mean of a modality's tokens, because all
+methods share the encoders of the run; the adapter A_i to a common shape is a linear layer; the CE over modalities
+requires two modalities or more.
 
 Shapes: B patients, m modalities, D width, C classes.
 """

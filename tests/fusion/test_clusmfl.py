@@ -160,6 +160,24 @@ def test_what_a_site_tells_within_the_bound_leaves_the_pool_within_it():
     assert "3 centres" in (ClusMFL.beyond("pool_mCPD", told) or "")
 
 
+def test_a_sample_is_of_all_patients_and_not_of_the_first_in_the_file():
+    """The file is sorted: the first half of the patients have features around −5, the second half around 5."""
+    of = context()
+    batch = patients(of, (7,) * 120, dtype=torch.float64)
+    tokens = [0.1 * t + torch.where(torch.arange(120) < 60, -5.0, 5.0)[:, None, None] for t in batch.tokens]
+    label = torch.zeros(120, dtype=torch.long)
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        fusion = model("clusmfl", of, options="pool = 8, least = 2, sample = 60").double()
+        fusion.gather([(tokens, batch.presence, label)], 1, {})
+        found.append(fusion.pool_mCPD.detach())
+        for i in range(3):
+            signs = {float(centre.mean().sign()) for centre in in_pool(fusion, i, 0)}
+            assert signs == {-1.0, 1.0}
+    assert torch.equal(*found), "the same patients whenever it is drawn"
+
+
 def test_too_few_patients_leave_no_centre():
     fusion, _, _ = gathered(least=100)
     assert not fusion.pool_mCPD.any()
