@@ -150,6 +150,17 @@ class Heard:
         return sorted(self.payloads[slot][VICTIM])
 
 
+class Lines(logging.Handler):
+    """A log whose lines are kept."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.kept = kept
+
+    def emit(self, record):
+        self.kept.append(record.getMessage())
+
+
 def words_of(payload):
     return np.concatenate([payload.tensors.astype(np.uint64), payload.statistics])
 
@@ -165,8 +176,7 @@ def run(tmp_path_factory):
     settings = config(**SECURE, **{"train.warmup-rounds": ROUNDS, "train.routing-rounds": 0})
     sites = [site(n, cohort(mix, seed), settings, folder) for seed, (n, mix) in enumerate(MIXES.items())]
     recorder, grid = Recorder(), Liar(sites)
-    handler = logging.Handler()
-    handler.emit = lambda record: text.append(record.getMessage())
+    handler = Lines(text)
     logging.getLogger("flwr").addHandler(handler)
     try:
         with pytest.MonkeyPatch.context() as patch:
