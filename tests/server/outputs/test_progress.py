@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from remind.config import Scalar
 from remind.groups import dots
 from remind.metrics.statistics import total
 from remind_server.outputs.progress import Progress
@@ -53,10 +54,12 @@ def many(n_groups: int, n_modalities: int = 12):
 
 
 def test_a_delta_that_is_large_for_the_patients_of_a_hospital_is_said_before_the_run():
-    private = {"privacy.mode": "site", "privacy.noise": 1.0, "privacy.delta": 1e-3, "evaluation.calibration": "none"}
+    private: dict[str, Scalar] = {"privacy.mode": "site", "privacy.noise": 1.0, "privacy.delta": 1e-3}
     lines: list[str] = []
     sites = {"x": {1: 150}, "y": {1: 90}}
-    Progress(lines.append).started(RunStart(settings(private), schema(series=()), sites, {1: 240}, {}))
+    Progress(lines.append).started(
+        RunStart(settings(private | {"evaluation.calibration": "none"}), schema(series=()), sites, {1: 240}, {})
+    )
     said = [line for line in lines if "privacy.delta" in line]
     assert len(said) == 1
     assert said[0].startswith("warning: privacy.delta = 0.001 is more than a tenth of 1/n for n = 150 patients")
