@@ -10,16 +10,15 @@ import pytest
 import torch
 
 from remind.model_file import load_model
-from tests.e2e import test_week
+from tests.e2e.week import Week
 from tests.machine import until
 
 pytestmark = pytest.mark.slow
-week = test_week.week
 
 SETTINGS = "train.warmup-rounds=1 train.routing-rounds=2 train.local-steps=4 "
 
 
-def server_apps(week: test_week.Week) -> list[int]:
+def server_apps(week: Week) -> list[int]:
     """Processes of ServerApps of this coordinator, by their own home folder."""
     home, found = f"HOME={week.coordinator.home}".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
@@ -22,8 +22,8 @@ from tests.builders.sites import site
 
 OFFSET = "fusion.baseline.offset_C"
 TIMES = (0.6, 1.8)  # of an event at each hospital, in those of the synthetic cohort
-OWN = {"model.baseline": "hospital"}
-SETTINGS = {
+OWN: dict[str, Scalar] = {"model.baseline": "hospital"}
+SETTINGS: dict[str, Scalar] = {
     "synthetic.patients": 400,
     "synthetic.interaction": 0.0,
     "model.width": 16,

@@ -223,7 +223,7 @@ class PrivateGradients(Gradients):
         for name, parameter in named.items():
             exact = sums[name].reshape(-1).cpu() if name in sums else torch.zeros(parameter.numel())
             gradient = torch.empty(parameter.numel(), dtype=parameter.dtype)
-            for piece, into in zip(exact.split(PIECE), gradient.split(PIECE), strict=True):
+            for piece, into in zip(torch.split(exact, PIECE), torch.split(gradient, PIECE), strict=True):
                 begin, end = end, end + len(piece)
                 given = noise.add(piece.double().numpy(), drawn_P[begin:end])
                 into.copy_(torch.from_numpy(given)).div_(self.how.patients)
