@@ -67,8 +67,8 @@ SPY = {
             while not (nodes := list(grid.get_node_ids())):
                 time.sleep(0.5)
             content = RecordDict({"message": ConfigRecord({"json": '{"kind": "enrol", "version": "0"}'})})
-            asked = [Message(content, node, "query", ttl=60) for node in nodes]
-            replies = list(grid.send_and_receive(asked, timeout=70))
+            asked = [Message(content, node, "query", ttl=240) for node in nodes]
+            replies = list(grid.send_and_receive(asked, timeout=270))
             said = [r.error.reason if r.has_error() else dict(r.content["message"]) for r in replies]
             Path(context.run_config["results"]).write_text(json.dumps(said))
     """,
