@@ -12,7 +12,6 @@ from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import needs_fit
 from remind.errors import UserError
-from remind.federation.rules.base import registry as rules
 from remind.metrics.calibration import CALIBRATION, Calibration, read_calibration
 from remind.model_file import load_model
 from remind.prediction.site_part import FILE, SitePart, about_of, open_part
@@ -116,6 +115,8 @@ class Bundle:
 
 def _sends_all(rule: str) -> bool:
     """Return whether a federated rule keeps no part of the model at the hospitals; true if it is not installed here."""
+    from remind.federation.rules.base import registry as rules  # with all of training
+
     try:
         return rules.choose(rule)[0].build.sends_all()
     except UserError:

@@ -11,7 +11,6 @@ from remind.consortium.enrolment import fingerprint, public_key_text
 from remind.data.checks.check import check_cohort
 from remind.disk import disk_error
 from remind.errors import UserError
-from remind.privacy_plan import delta_problem
 from remind.processes.private_files import private_folder
 from remind_client.audit.log import segments
 from remind_client.audit.verify import verify
@@ -60,11 +59,12 @@ def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
         return
     yield ok("cohort", f"{report.patients} patients in {len(report.groups)} groups")
     privacy = site.policy.privacy
-    if {"site", "joint"} & set(privacy.require) and (
-        large := delta_problem("policy.privacy.delta", privacy.delta, report.patients)
-    ):
-        text, _, remedy = large.partition(". ")
-        yield warning("delta", text, remedy)
+    if {"site", "joint"} & set(privacy.require):
+        from remind.privacy_plan import delta_problem  # loads torch
+
+        if large := delta_problem("policy.privacy.delta", privacy.delta, report.patients):
+            text, _, remedy = large.partition(". ")
+            yield warning("delta", text, remedy)
     minimum = site.policy.minimum_patients
     small = [row.name for row in report.groups if row.patients < minimum]
     if len(small) == len(report.groups):
