@@ -1,4 +1,4 @@
-"""Cohorts of other outcomes than classes from columns of the real cohorts; docs/evidence.md has studies of them.
+"""Cohorts of other outcomes than classes from columns of the real cohorts; see docs/studies.md.
 
     python benchmarks/outcome_cohorts.py FOLDER [--data DATA]
 
