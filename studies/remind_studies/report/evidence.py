@@ -128,6 +128,8 @@ def _basis(view: PanelView, measure: str, n: int) -> str:
     if measure not in RARE:
         return counted(n, "seed")
     tail = [group for group in view.panel.groups if group.tail and (group.ranked or measure == "tail_patients")]
+    if view.panel.withheld_groups:  # they count too, and how many of them are tail is not shown
+        return f"{counted(n, 'seed')}; the groups that are left out here count too"
     patients = counted(sum(group.tested for group in tail), "test patient")
     return f"{counted(n, 'seed')}, {patients} in {counted(len(tail), 'tail group')}"
 

@@ -144,6 +144,8 @@ class PanelView:
         """Return a sentence that says how many groups the means over tail groups cover."""
         tail = [group for group in self.panel.groups if group.tail]
         ranked = sum(group.ranked for group in tail)
+        if self.panel.withheld_groups:  # the mean covers them too, and how many of them are tail is not shown
+            return f"Mean of tail groups: those of {self.enough}, also of the groups that are left out here."
         return f"Mean of tail groups: {ranked} of {len(tail)} tail groups, those of {self.enough}."
 
     @property

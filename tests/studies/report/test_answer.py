@@ -219,3 +219,18 @@ def test_a_preset_is_not_untuned_on_the_cohort_that_it_was_chosen_on():
     for cohort, chosen_here in (("uci_heart4", True), ("my-cohort", False)):
         content["tuning"] = Tuning.none(()).described(cohort)
         assert said(Results.from_json(json.dumps(content), "example")) == chosen_here
+
+
+def test_groups_that_are_left_out_are_counted_nowhere():
+    """A mean covers them, so "0 test patients in 0 tail groups" would be wrong, and the right number would tell."""
+
+    def leave_out(panel):
+        panel["groups"] = [group for group in panel["groups"] if not group["tail"]]
+        panel["withheld_groups"] = 3
+
+    results = changed(study(gain=0.0, spread=0.02), leave_out)
+    (view,) = views(results)
+    assert view.ranked_tail.endswith("also of the groups that are left out here.")
+    said = str(answer(view))
+    assert "the groups that are left out here count too" in said
+    assert "in 0 tail groups" not in said
