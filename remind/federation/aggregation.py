@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from remind.federation.blocks import block_of
+from remind.fusion.base import Told
 from remind.metrics.statistics import GroupLoss
 
 PIECE = 1 << 20  # numbers that are converted at a time
@@ -102,7 +103,6 @@ def is_as_sent(reply: Tensor, sent: Tensor) -> bool:
     return torch.equal(reply, sent.to(reply.dtype))
 
 
-Told = tuple[Tensor, Tensor]  # what a site sent, and what it had received
 Merge = Callable[[str, Sequence[Told], Tensor], Tensor]
 
 

@@ -31,6 +31,8 @@ from remind.registry import Options, Registry
 from remind.seeds import derive, seeded
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and labels (B,) of the batch, in its order → loss (B,)
+Patients = Iterable[tuple[Sequence[Tensor], Tensor, Tensor]]  # batches: tokens as `fuse` receives them, (B, m), (B,)
+Told = tuple[Tensor, Tensor]  # a parameter as a site sent it, and as the site had received it
 Decode = Callable[[Tensor, Tensor], Tensor]  # steering (B, C) and presence (B, m) → logits of a mask (B, R·V)
 
 
@@ -286,12 +288,7 @@ class FusionModel(nn.Module, ABC):
         Methods that retrieve use it so that a patient never retrieves its own hidden tokens.
         """
 
-    def gather(
-        self,
-        patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]],
-        least: int,
-        received: Mapping[str, Tensor],
-    ) -> None:
+    def gather(self, patients: Patients, least: int, received: Mapping[str, Tensor]) -> None:
         """Fill the parameters of `merged` at a site, after the steps of a round.
 
         Parameters
@@ -305,7 +302,7 @@ class FusionModel(nn.Module, ABC):
         """
 
     @classmethod
-    def merge(cls, name: str, replies: Sequence[tuple[Tensor, Tensor]], before: Tensor) -> Tensor:
+    def merge(cls, name: str, replies: Sequence[Told], before: Tensor) -> Tensor:
         """Return the new value of a parameter of `merged`.
 
         Parameters

@@ -20,7 +20,7 @@ one, or with more centres of a modality and label than half the pool, so that a 
 Shapes: B patients, m modalities, D width, C classes, P centres in the pool.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from remind.config import Count, NonNegative, Positive
-from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, Patients, Told, registry
 from remind.fusion.finch import centres
 from remind.fusion.layers import modality_means
 from remind.seeds import derive
@@ -151,12 +151,7 @@ class ClusMFL(FusionModel):
 
     @override
     @torch.no_grad()
-    def gather(
-        self,
-        patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]],
-        least: int,
-        received: Mapping[str, Tensor],
-    ) -> None:
+    def gather(self, patients: Patients, least: int, received: Mapping[str, Tensor]) -> None:
         """Replace the pool with the centres of this hospital."""
         parts = [(modality_means(seen), presence_Bm, label_B) for seen, presence_Bm, label_B in patients]
         self.pool_mCPD.zero_()
@@ -178,7 +173,7 @@ class ClusMFL(FusionModel):
 
     @classmethod
     @override
-    def merge(cls, name: str, replies: Sequence[tuple[Tensor, Tensor]], before: Tensor) -> Tensor:
+    def merge(cls, name: str, replies: Sequence[Told], before: Tensor) -> Tensor:
         """Return the centres of all hospitals; the previous ones for a modality and label that no hospital sent."""
         merged_mCPD = before.clone()
         for place in ((i, c) for i in range(before.shape[0]) for c in range(before.shape[1])):

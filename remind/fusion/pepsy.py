@@ -23,7 +23,7 @@ features that are missing within a modality.
 Shapes: B patients, m modalities, D width, N controls, K selected; R rows of N that a hospital tells.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from remind.config import Count, NonNegative, Positive
-from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, Patients, Told, registry
 from remind.fusion.layers import modality_means, perceptron
 
 ROUNDS = 10  # maximum number of matching rounds
@@ -96,12 +96,7 @@ class Pepsy(FusionModel):
 
     @override
     @torch.no_grad()
-    def gather(
-        self,
-        patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]],
-        least: int,
-        received: Mapping[str, Tensor],
-    ) -> None:
+    def gather(self, patients: Patients, least: int, received: Mapping[str, Tensor]) -> None:
         """Set the controls that fewer than `least` patients select back to what was received."""
         before_NK = received.get("controls_NK")
         if before_NK is None:  # no controls travel: the hospital keeps its own
@@ -115,7 +110,7 @@ class Pepsy(FusionModel):
 
     @classmethod
     @override
-    def merge(cls, name: str, replies: Sequence[tuple[Tensor, Tensor]], before: Tensor) -> Tensor:
+    def merge(cls, name: str, replies: Sequence[Told], before: Tensor) -> Tensor:
         """Return the matched controls of all hospitals, each of which tells some."""
         told = [reply[(reply != sent.to(reply.dtype)).any(dim=1)].double() for reply, sent in replies]
         return matched(told, before.double()).to(before.dtype)

@@ -76,9 +76,9 @@ class Randomness:
         return found
 
     def normals(self, number: int, out: Floats | None = None) -> Floats:
-        """Return standard normal numbers, in `out` if it is given; memory of its own would be new pages each time."""
+        """Return standard normal numbers, in `out` if it is given, which has room for an even number of them."""
         half = (number + 1) // 2
-        whole = np.empty(2 * half) if out is None or number % 2 else out
+        whole = np.empty(2 * half) if out is None else out[: 2 * half]
         # Torch's logarithm, sine and cosine take a fifth to a half of the time of numpy's.
         cosine, sine = torch.from_numpy(self.uniforms(2 * half, whole).reshape(2, half))
         radius = cosine.log().mul_(-2).sqrt_()
@@ -86,10 +86,7 @@ class Randomness:
         torch.cos(angle, out=cosine)
         cosine.mul_(radius)
         angle.sin_().mul_(radius)
-        if out is None or not number % 2:
-            return whole[:number]
-        out[:] = whole[:number]
-        return out
+        return whole[:number]
 
     def bernoulli(self, number: int, rate: float) -> NDArray[np.bool_]:
         """Return independent Bernoulli draws, (number,): True with probability `rate`; always True if it is 1."""
@@ -101,21 +98,20 @@ class DrawnAhead:
     """The first normal numbers of a stream, which another thread draws while the caller computes something else."""
 
     def __init__(self, randomness: Randomness, numbers: int, thread: Executor) -> None:
-        self._drawn = np.empty(numbers)  # by this thread: see `keep_freed_memory`
-        self._done = thread.submit(draw, randomness, self._drawn)
+        memory = np.empty(numbers + numbers % 2)  # by this thread: see `keep_freed_memory`
+        self._drawn = thread.submit(draw, randomness, numbers, memory)
 
     def result(self) -> Floats:
         """Return them when they are drawn: those of `draw`."""
-        self._done.result()
-        return self._drawn
+        return self._drawn.result()
 
 
-def draw(randomness: Randomness, out: Floats) -> Floats:
-    """Fill `out`, (P,), with the standard normal numbers that `add_noise` adds to P values."""
-    for start in range(0, len(out), PIECE):
-        piece = out[start : start + PIECE]
-        randomness.normals(len(piece), piece)
-    return out
+def draw(randomness: Randomness, numbers: int, out: Floats | None = None) -> Floats:
+    """Return the standard normal numbers that `add_noise` adds to P = `numbers` values, (P,); `out`: as for them."""
+    found = np.empty(numbers + numbers % 2) if out is None else out
+    for start in range(0, numbers, PIECE):
+        randomness.normals(min(PIECE, numbers - start), found[start:])
+    return found[:numbers]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -214,7 +213,7 @@ class PrivateGradients(Gradients):
         named = dict(sorted(self.training().items()))
         numbers = sum(parameter.numel() for parameter in named.values())
         ahead, self._noise = self._noise, None
-        drawn_P = ahead.result() if ahead is not None else draw(self._randomness(), np.empty(numbers))
+        drawn_P = ahead.result() if ahead is not None else draw(self._randomness(), numbers)
         self._steps += 1
         if len(drawn_P) != numbers:
             raise ValueError("noise was drawn for another number of parameters")
